@@ -1,0 +1,4 @@
+//! The modelet host: packs models, runs them on wasmtime, serves them over HTTP
+//! and watches them.
+//!
+//! The command line (`main.rs`) is a thin layer over this library.

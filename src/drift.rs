@@ -1,0 +1,8 @@
+//! Drift is measured on counts: every monitored column has *bins* that were
+//! frozen when the model was packed, and an observation is the number of the
+//! bin that a value fell into. Counts add up, whatever instance, replica, hour
+//! or browser they come from.
+
+mod bins;
+
+pub use bins::{Bins, Special};

@@ -1,0 +1,210 @@
+//! The bins of one column.
+
+use crate::signature::Category;
+use serde::{Deserialize, Serialize};
+
+/// The most bins inside the seen range, and the most categories with a bin of
+/// their own less one (the last takes the rest).
+const INSIDE_MAX: usize = 60;
+
+/// The bins of one column: at most 65, so that an observation is one byte.
+///
+/// | column | bins in order |
+/// | --- | --- |
+/// | numeric | below the seen range; inside it, `cuts.len() + 1`; above it |
+/// | categorical | one for each listed category; the rest |
+/// | both, at the end | missing; unseen category; not finite |
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum Bins {
+    /// Numbers.
+    Numeric {
+        /// Smallest value seen.
+        min: f64,
+        /// Inner edges, ascending, all above `min`: the bin that starts at an
+        /// edge contains it.
+        cuts: Vec<f64>,
+        /// Largest value seen; the last bin inside contains it.
+        max: f64,
+    },
+    /// Categories.
+    Categorical {
+        /// The most frequent ones of the reference, at most 59.
+        values: Vec<Category>,
+    },
+}
+
+/// The bins that every column has at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// No value was given.
+    Missing,
+    /// A category that the reference does not have.
+    Unseen,
+    /// NaN or an infinity that was given as a value.
+    NotFinite,
+}
+
+impl Bins {
+    /// Bins for numbers such as these: one a distinct value up to 60 of them,
+    /// else 60 of equal mass as near as ties allow. NaN and infinities are
+    /// left out; `None` when nothing remains.
+    pub fn from_numbers(values: &[f64]) -> Option<Bins> {
+        let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (&min, &max) = (sorted.first()?, sorted.last()?);
+        let mut distinct = sorted.clone();
+        distinct.dedup();
+        let mut cuts: Vec<f64> = if distinct.len() <= INSIDE_MAX {
+            distinct[1..].to_vec()
+        } else {
+            (1..INSIDE_MAX)
+                .map(|i| sorted[i * sorted.len() / INSIDE_MAX])
+                .filter(|&cut| cut > min)
+                .collect()
+        };
+        cuts.dedup();
+        Some(Bins::Numeric { min, cuts, max })
+    }
+
+    /// Equally wide bins over a range, for scores whose range is known.
+    pub fn uniform(min: f64, max: f64) -> Bins {
+        let width = (max - min) / INSIDE_MAX as f64;
+        Bins::Numeric {
+            min,
+            cuts: (1..INSIDE_MAX).map(|i| min + width * i as f64).collect(),
+            max,
+        }
+    }
+
+    /// Bins for categories, given in order of falling frequency.
+    pub fn from_categories(mut values: Vec<Category>) -> Bins {
+        values.truncate(INSIDE_MAX - 1);
+        Bins::Categorical { values }
+    }
+
+    /// The number of bins.
+    pub fn len(&self) -> usize {
+        self.ordinary() + 3
+    }
+
+    /// Never: there are always the special bins.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn ordinary(&self) -> usize {
+        match self {
+            Bins::Numeric { cuts, .. } => cuts.len() + 3,
+            Bins::Categorical { values } => values.len() + 1,
+        }
+    }
+
+    /// The number of one of the special bins.
+    pub fn special(&self, special: Special) -> u8 {
+        (self.ordinary()
+            + match special {
+                Special::Missing => 0,
+                Special::Unseen => 1,
+                Special::NotFinite => 2,
+            }) as u8
+    }
+
+    /// The bin of a number; of a categorical column, the bin of that code.
+    pub fn number(&self, value: f64) -> u8 {
+        match self {
+            _ if !value.is_finite() => self.special(Special::NotFinite),
+            Bins::Numeric { min, cuts, max } => {
+                if value < *min {
+                    0
+                } else if value > *max {
+                    cuts.len() as u8 + 2
+                } else {
+                    1 + cuts.partition_point(|&cut| cut <= value) as u8
+                }
+            }
+            Bins::Categorical { values } => self.position(values, |c| *c == Category::Code(value)),
+        }
+    }
+
+    /// The bin of a name.
+    pub fn name(&self, value: &str) -> u8 {
+        match self {
+            Bins::Numeric { .. } => self.special(Special::Unseen),
+            Bins::Categorical { values } => {
+                self.position(values, |c| matches!(c, Category::Name(name) if name == value))
+            }
+        }
+    }
+
+    fn position(&self, values: &[Category], matches: impl Fn(&Category) -> bool) -> u8 {
+        values.iter().position(matches).unwrap_or(values.len()) as u8
+    }
+
+    /// Whether the bins are as [`Bins`] promises, which a manifest written by
+    /// hand need not be.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Bins::Numeric { min, cuts, max } => {
+                let ascending = cuts.windows(2).all(|pair| pair[0] < pair[1]);
+                let inside = cuts.iter().all(|cut| cut > min && cut <= max);
+                if cuts.len() >= INSIDE_MAX || !ascending || !inside || !(min <= max) {
+                    return Err("edges are not ascending inside the seen range".into());
+                }
+            }
+            Bins::Categorical { values } => {
+                if values.len() >= INSIDE_MAX {
+                    return Err(format!("{} categories", values.len()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_distinct_values_get_a_bin_each() {
+        let bins = Bins::from_numbers(&[2.0, 0.0, 1.0, 1.0, f64::NAN]).unwrap();
+        assert_eq!(
+            [-0.1, 0.0, 0.5, 1.0, 2.0, 2.1].map(|v| bins.number(v)),
+            [0, 1, 1, 2, 3, 4]
+        );
+        assert_eq!(bins.number(f64::NAN), bins.special(Special::NotFinite));
+        assert_eq!(bins.special(Special::Missing), 5);
+        assert_eq!(bins.len(), 8);
+    }
+
+    #[test]
+    fn many_values_get_sixty_bins_of_about_equal_mass() {
+        let values: Vec<f64> = (0..6000).map(f64::from).collect();
+        let bins = Bins::from_numbers(&values).unwrap();
+        let mut counts = vec![0; bins.len()];
+        for &v in &values {
+            counts[bins.number(v) as usize] += 1;
+        }
+        assert_eq!(bins.len(), 65);
+        assert_eq!(&counts[1..61], &[100; 60]);
+        assert_eq!(bins.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_constant_column_has_one_bin_inside() {
+        let bins = Bins::from_numbers(&[3.0; 10]).unwrap();
+        assert_eq!([2.9, 3.0, 3.1].map(|v| bins.number(v)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn rare_categories_share_the_last_bin() {
+        let names = |n: usize| (0..n).map(|i| Category::Name(format!("c{i}"))).collect();
+        let bins = Bins::from_categories(names(70));
+        assert_eq!(bins.name("c58"), 58);
+        assert_eq!(bins.name("c59"), 59);
+        assert_eq!(bins.name("c69"), 59);
+        assert_eq!(bins.len(), 63);
+        assert_eq!(bins.check(), Ok(()));
+    }
+}

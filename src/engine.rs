@@ -1,0 +1,168 @@
+//! The tabular engine: runs a [`Program`] on columns of a batch.
+//!
+//! It is an interpreter over a handful of operators which each do a lot, so
+//! what it spends between them does not show; registers keep their buffers
+//! from call to call, and a warm run allocates nothing.
+
+use crate::program::{Constants, Program, Source};
+use crate::tensor::{Dtype, Shape, Tensor, View};
+use std::fmt;
+
+/// Buffers of a run, kept between runs.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    registers: Vec<Tensor>,
+    results: Vec<Tensor>,
+    scratch: Scratch,
+}
+
+/// Room for operators' intermediate values.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) f32: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
+}
+
+/// Why a program could not be run on an input that its signature accepts.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An operand's element type is not one that the operator takes.
+    Dtype {
+        /// The operator.
+        op: &'static str,
+        /// What came.
+        got: Dtype,
+    },
+    /// Operands' shapes don't fit the operator or each other.
+    Shape {
+        /// The operator.
+        op: &'static str,
+        /// What was expected, in words.
+        expected: String,
+        /// What came.
+        got: Vec<usize>,
+    },
+    /// The neural engine's own words.
+    Neural(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Dtype { op, got } => write!(f, "{op}: an operand of type {got} is not supported"),
+            RunError::Shape { op, expected, got } => {
+                write!(f, "{op}: expected {expected} but got {got:?}")
+            }
+            RunError::Neural(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// What an operator sees of a run: its operands.
+pub(crate) struct Operands<'a> {
+    program: &'a Program,
+    inputs: &'a [Tensor],
+    registers: &'a [Tensor],
+    sources: &'a [Source],
+    op: &'static str,
+}
+
+impl<'a> Operands<'a> {
+    /// The number of operands.
+    pub(crate) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// The operand at `index`, if it is given.
+    pub(crate) fn get(&self, index: usize) -> Option<View<'a>> {
+        match *self.sources.get(index)? {
+            Source::Input(i) => self.inputs.get(i as usize).map(Tensor::view),
+            Source::Register(r) => self.registers.get(r as usize).map(Tensor::view),
+            Source::Constant(c) => Some(self.program.constant(c)),
+            Source::None => None,
+        }
+    }
+
+    /// The operand at `index`.
+    pub(crate) fn view(&self, index: usize) -> Result<View<'a>, RunError> {
+        self.get(index).ok_or_else(|| RunError::Shape {
+            op: self.op,
+            expected: format!("operand {index}"),
+            got: Vec::new(),
+        })
+    }
+
+    /// The program's constants.
+    pub(crate) fn constants(&self) -> Constants<'a> {
+        self.program.constants()
+    }
+
+    /// An error about an operand's shape.
+    pub(crate) fn shape_error(&self, expected: impl Into<String>, got: Shape) -> RunError {
+        RunError::Shape {
+            op: self.op,
+            expected: expected.into(),
+            got: got.dims().to_vec(),
+        }
+    }
+
+    /// An error about an operand's element type.
+    pub(crate) fn dtype_error(&self, got: Dtype) -> RunError {
+        RunError::Dtype { op: self.op, got }
+    }
+}
+
+impl Workspace {
+    /// Runs the program on the model's inputs, in the order of its signature.
+    /// [`Workspace::output`] then gives the results.
+    ///
+    /// # Errors
+    /// When shapes or types don't fit the operators, which for inputs made
+    /// from the signature means that the model itself does not fit together.
+    pub fn run(&mut self, program: &Program, inputs: &[Tensor]) -> Result<(), RunError> {
+        let header = &program.header;
+        self.registers
+            .resize_with(header.registers as usize, Tensor::default);
+        for instruction in &header.instructions {
+            // Results are taken out of their registers for the time of the
+            // call, so that the operands can be borrowed from the others.
+            for &register in &instruction.outputs {
+                self.results
+                    .push(std::mem::take(&mut self.registers[register as usize]));
+            }
+            let operands = Operands {
+                program,
+                inputs,
+                registers: &self.registers,
+                sources: &instruction.inputs,
+                op: instruction.op.name(),
+            };
+            let outcome = instruction
+                .op
+                .run(&operands, &mut self.results, &mut self.scratch);
+            for (&register, result) in instruction.outputs.iter().zip(self.results.drain(..)) {
+                self.registers[register as usize] = result;
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// The output at `index` after a run.
+    pub fn output<'a>(
+        &'a self,
+        program: &'a Program,
+        inputs: &'a [Tensor],
+        index: usize,
+    ) -> Option<View<'a>> {
+        match *program.header.outputs.get(index)? {
+            Source::Input(i) => inputs.get(i as usize).map(Tensor::view),
+            Source::Register(r) => self.registers.get(r as usize).map(Tensor::view),
+            Source::Constant(c) => Some(program.constant(c)),
+            Source::None => None,
+        }
+    }
+}

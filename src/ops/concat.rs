@@ -1,0 +1,97 @@
+//! `ai.onnx` Concat, versions 4 to 13.
+
+use super::Kernel;
+use crate::engine::{Operands, RunError, Scratch};
+use crate::program::Constants;
+use crate::tensor::{Dtype, RANK_MAX, Shape, Tensor, Values};
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+
+/// Operands of one element type joined along an axis; all other dimensions are
+/// equal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Concat {
+    /// The axis; negative counts from the last.
+    pub axis: i32,
+}
+
+impl Kernel for Concat {
+    const NAME: &'static str = "Concat";
+    const INPUTS: RangeInclusive<usize> = 1..=65_535;
+
+    fn check(&self, _: &Constants<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        operands: &Operands<'_>,
+        out: &mut [Tensor],
+        _: &mut Scratch,
+    ) -> Result<(), RunError> {
+        let first = operands.view(0)?;
+        let dims = first.shape.dims();
+        let Some(axis) = super::axis(self.axis, dims.len()) else {
+            return Err(operands.shape_error(format!("an axis {}", self.axis), first.shape));
+        };
+        let mut total = 0;
+        for i in 0..operands.len() {
+            let x = operands.view(i)?;
+            if x.dtype() != first.dtype() {
+                return Err(operands.dtype_error(x.dtype()));
+            }
+            let other = x.shape.dims();
+            if other.len() != dims.len()
+                || other[..axis] != dims[..axis]
+                || other[axis + 1..] != dims[axis + 1..]
+            {
+                return Err(operands.shape_error(
+                    format!("all dimensions but {axis} as in {dims:?}"),
+                    x.shape,
+                ));
+            }
+            total += other[axis];
+        }
+        let mut new = [0; RANK_MAX];
+        new[..dims.len()].copy_from_slice(dims);
+        new[axis] = total;
+        let shape = Shape::new(&new[..dims.len()])
+            .ok_or_else(|| operands.shape_error("a smaller result", first.shape))?;
+        let outer: usize = dims[..axis].iter().product();
+        let inner: usize = dims[axis + 1..].iter().product();
+        macro_rules! join {
+            ($variant:ident, $writer:ident) => {{
+                let result = out[0].$writer(shape);
+                for o in 0..outer {
+                    for i in 0..operands.len() {
+                        let x = operands.view(i)?;
+                        let run = x.shape.dims()[axis] * inner;
+                        if let Values::$variant(v) = x.values {
+                            result.extend_from_slice(&v[o * run..(o + 1) * run]);
+                        }
+                    }
+                }
+            }};
+        }
+        match first.dtype() {
+            Dtype::Float32 => join!(Float32, write_f32),
+            Dtype::Float64 => join!(Float64, write_f64),
+            Dtype::Int64 => join!(Int64, write_i64),
+            Dtype::Int32 => join!(Int32, write_i32),
+            Dtype::Bool => join!(Bool, write_bool),
+            Dtype::String => {
+                let result = out[0].write_strings(shape);
+                for o in 0..outer {
+                    for i in 0..operands.len() {
+                        let x = operands.view(i)?;
+                        let run = x.shape.dims()[axis] * inner;
+                        if let Values::String(v) = x.values {
+                            (o * run..(o + 1) * run).for_each(|at| result.push(v.get(at)));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

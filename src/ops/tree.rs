@@ -1,0 +1,619 @@
+//! Ensembles of decision trees: `ai.onnx.ml` TreeEnsembleClassifier and
+//! TreeEnsembleRegressor, versions 1 and 3.
+//!
+//! # The nodes
+//!
+//! The lowering rewrites every node mode to one question, "is `x` at most the
+//! threshold?", so that the walk has no branch:
+//!
+//! ```text
+//! next = child + !(row[feature] <= value)      both children lie side by side
+//! ```
+//!
+//! *Missing values* cost nothing in the walk. A row is laid out as its columns,
+//! then (if any node sends missing values to the left) the columns again with
+//! NaN replaced by -inf, then a *sentinel* that holds -inf. NaN fails the
+//! question and goes right, -inf passes it and goes left: a node picks by the
+//! column it names where a missing value goes.
+//!
+//! *Leaves* ask the sentinel and lead to themselves, so that trees of unequal
+//! depth are walked in step; their `value` is free for the payload.
+//!
+//! # Order of addition
+//!
+//! Scores are added up in float32, tree after tree in the model's order, for
+//! one row as for a thousand, natively as in wasm: the bits are the same
+//! everywhere. It is also the order of XGBoost and of ONNX Runtime's batches.
+//!
+//! Where the specification is silent (two classes with one score), ONNX
+//! Runtime's behaviour.
+
+use super::Kernel;
+use super::linear::Labels;
+use super::post_transform::PostTransform;
+use crate::engine::{Operands, RunError, Scratch};
+use crate::program::{Constants, Slice};
+use crate::tensor::{Shape, Tensor, Values};
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+/// A node in 8 bytes: trees of up to 65,535 nodes and rows of up to 65,535
+/// values.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Node {
+    /// The threshold; of a leaf the payload.
+    pub value: f32,
+    /// Which value of the laid-out row is asked.
+    pub feature: u16,
+    /// Where the left child lies in the tree; the right one follows it.
+    pub child: u16,
+}
+
+/// A node in 12 bytes, for what does not fit a [`Node`].
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct WideNode {
+    /// See [`Node::value`].
+    pub value: f32,
+    /// See [`Node::feature`].
+    pub feature: u32,
+    /// See [`Node::child`].
+    pub child: u32,
+}
+
+trait TreeNode: Pod {
+    fn value(&self) -> f32;
+    fn feature(&self) -> usize;
+    fn child(&self) -> usize;
+}
+
+impl TreeNode for Node {
+    fn value(&self) -> f32 {
+        self.value
+    }
+    fn feature(&self) -> usize {
+        self.feature as usize
+    }
+    fn child(&self) -> usize {
+        self.child as usize
+    }
+}
+
+impl TreeNode for WideNode {
+    fn value(&self) -> f32 {
+        self.value
+    }
+    fn feature(&self) -> usize {
+        self.feature as usize
+    }
+    fn child(&self) -> usize {
+        self.child as usize
+    }
+}
+
+/// One tree of an ensemble; its root is its first node.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Tree {
+    /// Index of the first node.
+    pub start: u32,
+    /// The number of nodes.
+    pub len: u32,
+    /// The number of steps after which every walk is at a leaf.
+    pub depth: u32,
+    /// With [`Leaves::Inline`], the score that the leaves add to.
+    pub target: u32,
+}
+
+/// The nodes of all trees.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Nodes {
+    /// Of 8 bytes.
+    Narrow(Slice<Node>),
+    /// Of 12 bytes.
+    Wide(Slice<WideNode>),
+}
+
+/// What leaves hold.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Leaves {
+    /// Each a single weight, which is its node's `value`, for its tree's target.
+    Inline,
+    /// Each any number of weights: the bits of its node's `value` are an index
+    /// into `starts`.
+    Lists {
+        /// Where each leaf's list begins, and after the last where it ends.
+        starts: Slice<u32>,
+        /// The target of each weight.
+        targets: Slice<u32>,
+        /// The weights.
+        weights: Slice<f32>,
+    },
+}
+
+/// How the trees' weights become one score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aggregate {
+    /// Added up.
+    Sum,
+    /// Added up and divided by the number of trees.
+    Average,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+}
+
+/// What the scores are for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Purpose {
+    /// They are the answer.
+    Regression,
+    /// They choose a class.
+    Classification {
+        /// One for each target.
+        labels: Labels,
+        /// Two classes, of which the leaves score only one.
+        one_sided: bool,
+        /// No weight is negative.
+        positive: bool,
+    },
+}
+
+/// A tree ensemble.
+///
+/// Takes numbers of any type, `[N, columns]`. Yields labels `[N]` (a regressor
+/// leaves them empty) and float32 scores `[N, targets]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TreeEnsemble {
+    /// The number of columns that nodes refer to; more may come.
+    pub columns: u32,
+    /// Some node sends missing values left: rows are laid out with the second
+    /// set of columns.
+    pub missing_left: bool,
+    /// The nodes.
+    pub nodes: Nodes,
+    /// The trees in the order in which their weights are added.
+    pub trees: Slice<Tree>,
+    /// What leaves hold.
+    pub leaves: Leaves,
+    /// The number of scores.
+    pub targets: u32,
+    /// How weights become scores.
+    pub aggregate: Aggregate,
+    /// Added to the scores at the end; none, or one for each target (two
+    /// classes may have one).
+    pub base_values: Slice<f32>,
+    /// What happens to the scores.
+    pub post_transform: PostTransform,
+    /// What the scores are for.
+    pub purpose: Purpose,
+}
+
+/// Rows that are laid out and walked together.
+const BLOCK: usize = 64;
+/// Walks that run in step, to hide the latency of each other's loads.
+const LANES: usize = 8;
+
+impl TreeEnsemble {
+    /// The number of values in a laid-out row.
+    pub fn width(columns: usize, missing_left: bool) -> usize {
+        columns * (1 + usize::from(missing_left)) + 1
+    }
+
+    fn lay_out(&self, values: impl Iterator<Item = f32>, row: &mut [f32]) {
+        let columns = self.columns as usize;
+        for (slot, value) in row[..columns].iter_mut().zip(values) {
+            *slot = value;
+        }
+        if self.missing_left {
+            let (raw, low) = row.split_at_mut(columns);
+            for (low, &raw) in low.iter_mut().zip(&*raw) {
+                *low = if raw.is_nan() { f32::NEG_INFINITY } else { raw };
+            }
+        }
+        if let Some(sentinel) = row.last_mut() {
+            *sentinel = f32::NEG_INFINITY;
+        }
+    }
+
+    fn check_nodes<N: TreeNode>(&self, nodes: &[N], trees: &[Tree]) -> Result<(), String> {
+        let width = Self::width(self.columns as usize, self.missing_left);
+        for (index, tree) in trees.iter().enumerate() {
+            let (start, len) = (tree.start as usize, tree.len as usize);
+            let Some(nodes) = start.checked_add(len).and_then(|end| nodes.get(start..end)) else {
+                return Err(format!("tree {index} lies outside the nodes"));
+            };
+            if nodes.is_empty() || tree.depth as usize > len || tree.target >= self.targets {
+                return Err(format!("tree {index} contradicts itself: {tree:?}"));
+            }
+            for (at, node) in nodes.iter().enumerate() {
+                // The sentinel passes every comparison but one with NaN, so
+                // that only the left child must exist.
+                let always_left = node.feature() + 1 == width && !node.value().is_nan();
+                let last = node.child() + usize::from(!always_left);
+                if node.feature() >= width || last >= len {
+                    return Err(format!("tree {index}, node {at} leads outside"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds every tree's weight for the laid-out `rows` to `scores`.
+    fn walk<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[f32], sums: &mut [Sum]) {
+        let trees = constants.get(self.trees);
+        let width = Self::width(self.columns as usize, self.missing_left);
+        let targets = self.targets as usize;
+        let leaf = Leaf::new(self, constants);
+        if rows.len() == width {
+            // A single row: several trees in step.
+            for group in trees.chunks(LANES) {
+                let mut values = [0.0; LANES];
+                if let Ok(group) = <&[Tree; LANES]>::try_from(group) {
+                    walk_trees(nodes, group, rows, &mut values);
+                } else {
+                    for (tree, value) in group.iter().zip(&mut values) {
+                        walk_rows::<N, 1>(nodes, tree, rows, width, std::slice::from_mut(value));
+                    }
+                }
+                for (tree, &value) in group.iter().zip(&values) {
+                    leaf.add(tree, value, sums);
+                }
+            }
+        } else {
+            // Many rows: several rows in step through one tree after another.
+            for tree in trees {
+                let mut values = [0.0; LANES];
+                let mut done = 0;
+                let mut chunks = rows.chunks_exact(width * LANES);
+                for chunk in &mut chunks {
+                    walk_rows::<N, LANES>(nodes, tree, chunk, width, &mut values);
+                    for &value in &values {
+                        leaf.add(tree, value, &mut sums[done * targets..][..targets]);
+                        done += 1;
+                    }
+                }
+                for row in chunks.remainder().chunks_exact(width) {
+                    walk_rows::<N, 1>(nodes, tree, row, width, &mut values[..1]);
+                    leaf.add(tree, values[0], &mut sums[done * targets..][..targets]);
+                    done += 1;
+                }
+            }
+        }
+    }
+
+    fn finish_regression(&self, sums: &mut [Sum], trees: usize, base: &[f32], scores: &mut Vec<f32>) {
+        let start = scores.len();
+        for (target, sum) in sums.iter().enumerate() {
+            let mut score = sum.score;
+            if self.aggregate == Aggregate::Average {
+                score /= trees as f32;
+            }
+            scores.push(score + base.get(target).copied().unwrap_or(0.0));
+        }
+        // ONNX Runtime transforms a single target by PROBIT only.
+        if sums.len() > 1 || self.post_transform == PostTransform::Probit {
+            self.post_transform.apply(&mut scores[start..]);
+        }
+    }
+}
+
+/// A score while it is added up, and whether any leaf spoke for it.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    score: f32,
+    given: bool,
+}
+
+/// How a leaf's value becomes part of the scores.
+struct Leaf<'a> {
+    aggregate: Aggregate,
+    lists: Option<(&'a [u32], &'a [u32], &'a [f32])>,
+}
+
+impl<'a> Leaf<'a> {
+    fn new(ensemble: &TreeEnsemble, constants: &Constants<'a>) -> Self {
+        Leaf {
+            aggregate: ensemble.aggregate,
+            lists: match ensemble.leaves {
+                Leaves::Inline => None,
+                Leaves::Lists {
+                    starts,
+                    targets,
+                    weights,
+                } => Some((
+                    constants.get(starts),
+                    constants.get(targets),
+                    constants.get(weights),
+                )),
+            },
+        }
+    }
+
+    fn add(&self, tree: &Tree, value: f32, sums: &mut [Sum]) {
+        let Some((starts, targets, weights)) = self.lists else {
+            self.combine(&mut sums[tree.target as usize], value);
+            return;
+        };
+        let leaf = value.to_bits() as usize;
+        if let (Some(&start), Some(&end)) = (starts.get(leaf), starts.get(leaf + 1)) {
+            let range = start as usize..end as usize;
+            for (&target, &weight) in targets[range.clone()].iter().zip(&weights[range]) {
+                self.combine(&mut sums[target as usize], weight);
+            }
+        }
+    }
+
+    fn combine(&self, sum: &mut Sum, weight: f32) {
+        match self.aggregate {
+            Aggregate::Sum | Aggregate::Average => sum.score += weight,
+            Aggregate::Min => {
+                if !sum.given || weight < sum.score {
+                    sum.score = weight;
+                }
+            }
+            Aggregate::Max => {
+                if !sum.given || weight > sum.score {
+                    sum.score = weight;
+                }
+            }
+        }
+        sum.given = true;
+    }
+}
+
+/// One step of a walk.
+///
+/// # Safety
+/// `check_nodes` has accepted the tree whose nodes are given, `at` is an index
+/// into them, and `row` has the width that it was checked for, its last value
+/// -inf.
+#[inline(always)]
+unsafe fn step<N: TreeNode>(nodes: &[N], row: &[f32], at: usize) -> usize {
+    debug_assert!(at < nodes.len());
+    // SAFETY: by the contract above; a checked node's children are in the tree.
+    let (node, x) = unsafe {
+        let node = nodes.get_unchecked(at);
+        (node, *row.get_unchecked(node.feature()))
+    };
+    // Not `>`: NaN must go right.
+    #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN fails the comparison and goes right")]
+    let right = !(x <= node.value());
+    node.child() + usize::from(right)
+}
+
+fn nodes_of<'a, N>(nodes: &'a [N], tree: &Tree) -> &'a [N] {
+    &nodes[tree.start as usize..][..tree.len as usize]
+}
+
+/// Walks one row down several trees; writes the values of the leaves.
+fn walk_trees<N: TreeNode>(nodes: &[N], trees: &[Tree; LANES], row: &[f32], values: &mut [f32; LANES]) {
+    let lanes: [&[N]; LANES] = std::array::from_fn(|lane| nodes_of(nodes, &trees[lane]));
+    let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
+    let mut at = [0usize; LANES];
+    for _ in 0..depth {
+        for lane in 0..LANES {
+            // SAFETY: the trees were checked when the program was loaded.
+            at[lane] = unsafe { step(lanes[lane], row, at[lane]) };
+        }
+    }
+    for lane in 0..LANES {
+        values[lane] = lanes[lane][at[lane]].value();
+    }
+}
+
+/// Walks `R` rows down one tree; writes the values of the leaves.
+fn walk_rows<N: TreeNode, const R: usize>(nodes: &[N], tree: &Tree, rows: &[f32], width: usize, values: &mut [f32]) {
+    let nodes = nodes_of(nodes, tree);
+    let lanes: [&[f32]; R] = std::array::from_fn(|lane| &rows[lane * width..][..width]);
+    let mut at = [0usize; R];
+    for _ in 0..tree.depth {
+        for lane in 0..R {
+            // SAFETY: the trees were checked when the program was loaded.
+            at[lane] = unsafe { step(nodes, lanes[lane], at[lane]) };
+        }
+    }
+    for (value, &at) in values.iter_mut().zip(&at) {
+        *value = nodes[at].value();
+    }
+}
+
+/// The scores of two classes from what the leaves gave, in place; answers the
+/// class. See the module's remark on ONNX Runtime.
+fn finish_binary(sums: &mut [Sum], base: &[f32], one_sided: bool, positive: bool, post: PostTransform) -> ([f32; 2], usize) {
+    let (mut s0, mut s1, mut has1) = (sums[0].score, sums[1].score, sums[1].given);
+    let mut single = false;
+    match base {
+        [_, b1] if has1 && one_sided => {
+            s1 += b1;
+            s0 = -s1;
+        }
+        [b0, b1] => {
+            s1 += b1;
+            s0 += b0;
+            has1 = true;
+        }
+        [b0] => {
+            if has1 && !sums[0].given {
+                s1 += b0;
+            } else {
+                s0 += b0;
+            }
+            single = !has1;
+        }
+        _ => single = !has1,
+    }
+    let class = if one_sided || single {
+        let score = if has1 { s1 } else { s0 };
+        usize::from(score > if positive { 0.5 } else { 0.0 })
+    } else {
+        usize::from(s1 > s0)
+    };
+    let mut scores = [s0, s1];
+    if single {
+        // One score for two classes: the other one is derived from it.
+        scores = match (positive, post) {
+            (true, PostTransform::Logistic) => [1.0 - s0, s0],
+            (_, PostTransform::Probit) => {
+                let p = super::post_transform::probit(s0);
+                [1.0 - p, p]
+            }
+            (true, _) => [1.0 - s0, s0],
+            (false, PostTransform::Logistic) => [
+                super::post_transform::logistic(-s0),
+                super::post_transform::logistic(s0),
+            ],
+            (false, _) => [-s0, s0],
+        };
+    } else {
+        post.apply(&mut scores);
+    }
+    (scores, class)
+}
+
+impl Kernel for TreeEnsemble {
+    const NAME: &'static str = "TreeEnsemble";
+    // A regressor leaves the first result, the labels, empty.
+    const OUTPUTS: usize = 2;
+
+    fn check(&self, constants: &Constants<'_>) -> Result<(), String> {
+        let trees = constants.check(self.trees, "trees")?;
+        match self.nodes {
+            Nodes::Narrow(nodes) => self.check_nodes(constants.check(nodes, "nodes")?, trees)?,
+            Nodes::Wide(nodes) => self.check_nodes(constants.check(nodes, "nodes")?, trees)?,
+        }
+        constants.check(self.base_values, "base_values")?;
+        if self.targets == 0 || self.targets > 1 << 20 {
+            return Err(format!("{} targets", self.targets));
+        }
+        if let Leaves::Lists {
+            starts,
+            targets,
+            weights,
+        } = self.leaves
+        {
+            let starts = constants.check(starts, "leaves")?;
+            let targets = constants.check(targets, "leaf targets")?;
+            let weights = constants.check(weights, "leaf weights")?;
+            let sorted = starts.windows(2).all(|pair| pair[0] <= pair[1]);
+            let end = starts.last().copied().unwrap_or(0) as usize;
+            if !sorted || end > weights.len() || targets.len() != weights.len() {
+                return Err("the leaves' weights lie outside".into());
+            }
+            if targets.iter().any(|&t| t >= self.targets) {
+                return Err("a leaf speaks for a target that is not there".into());
+            }
+        }
+        if let Purpose::Classification { labels, .. } = &self.purpose {
+            labels.check(constants)?;
+            if labels.len() != self.targets as usize {
+                return Err(format!("{} labels for {} targets", labels.len(), self.targets));
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        operands: &Operands<'_>,
+        out: &mut [Tensor],
+        scratch: &mut Scratch,
+    ) -> Result<(), RunError> {
+        let x = operands.view(0)?;
+        let (rows, given) = x.shape.as_rows();
+        let columns = self.columns as usize;
+        if given < columns {
+            return Err(operands.shape_error(format!("{columns} columns"), x.shape));
+        }
+        let constants = operands.constants();
+        let width = Self::width(columns, self.missing_left);
+        let targets = self.targets as usize;
+        let trees = self.trees.len();
+        let base = constants.get(self.base_values);
+
+        let (label_out, score_out) = out.split_at_mut(1);
+        let scores = score_out[0].write_f32(Shape::matrix(rows, targets));
+        let mut classes = Vec::new();
+        if matches!(self.purpose, Purpose::Classification { .. }) && rows > 1 {
+            classes.reserve(rows);
+        }
+        let mut one_class = 0;
+        let laid_out = &mut scratch.f32;
+        let mut few = [Sum::default(); 8];
+        let mut many = Vec::new();
+        let mut row = 0;
+        while row < rows {
+            let block = BLOCK.min(rows - row);
+            laid_out.clear();
+            laid_out.resize(block * width, 0.0);
+            for (i, slot) in laid_out.chunks_exact_mut(width).enumerate() {
+                let range = (row + i) * given..(row + i) * given + columns;
+                match x.values {
+                    Values::Float32(v) => self.lay_out(v[range].iter().copied(), slot),
+                    Values::Float64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Int64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Int32(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Bool(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::String(_) => return Err(operands.dtype_error(x.dtype())),
+                }
+            }
+            let sums: &mut [Sum] = if block * targets <= few.len() {
+                few.fill(Sum::default());
+                &mut few[..block * targets]
+            } else {
+                many.clear();
+                many.resize(block * targets, Sum::default());
+                &mut many
+            };
+            match self.nodes {
+                Nodes::Narrow(nodes) => self.walk(constants.get(nodes), &constants, laid_out, sums),
+                Nodes::Wide(nodes) => self.walk(constants.get(nodes), &constants, laid_out, sums),
+            }
+            for sums in sums.chunks_exact_mut(targets) {
+                match &self.purpose {
+                    Purpose::Regression => self.finish_regression(sums, trees, base, scores),
+                    Purpose::Classification {
+                        one_sided, positive, ..
+                    } => {
+                        let class = if targets == 2 {
+                            let (pair, class) = finish_binary(sums, base, *one_sided, *positive, self.post_transform);
+                            scores.extend_from_slice(&pair);
+                            class
+                        } else {
+                            for (sum, base) in sums.iter_mut().zip(base) {
+                                sum.score += base;
+                                sum.given = true;
+                            }
+                            let mut class = None;
+                            for (i, sum) in sums.iter().enumerate() {
+                                if sum.given && class.is_none_or(|c: usize| sum.score > sums[c].score) {
+                                    class = Some(i);
+                                }
+                            }
+                            let start = scores.len();
+                            scores.extend(sums.iter().map(|s| s.score));
+                            self.post_transform.apply(&mut scores[start..]);
+                            class.unwrap_or(0)
+                        };
+                        if rows > 1 {
+                            classes.push(class);
+                        } else {
+                            one_class = class;
+                        }
+                    }
+                }
+            }
+            row += block;
+        }
+        if let Purpose::Classification { labels, .. } = &self.purpose {
+            if rows > 1 {
+                labels.write(&constants, classes.into_iter(), &mut label_out[0]);
+            } else {
+                labels.write(&constants, std::iter::repeat_n(one_class, rows), &mut label_out[0]);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! Records: bytes to typed columns.
+//!
+//! A reader (`json`, `csv`, or the browser's objects) delivers the values of a
+//! record one after another; each is checked and written straight into the
+//! column of the model input that it feeds. There is no document in between,
+//! and on the warm path nothing is allocated. The record that turns out bad is
+//! taken back as a whole, so that a batch holds good records only.
+
+pub(crate) mod csv;
+pub(crate) mod json;
+
+use crate::signature::Manifest;
+use crate::tensor::{Data, RANK_MAX, Shape, Tensor};
+use crate::validate::{Accepted, Fault, FaultCode, FaultCount, Schema, Subject, Value, Warning};
+
+/// Faults that are kept to be told; further ones are only counted.
+const FAULTS_MAX: usize = 10_000;
+/// The bin number of a rejected record.
+pub const BIN_REJECTED: u8 = 255;
+
+/// Good records as typed columns, and what was wrong with the others.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// One tensor for each model input; the first dimension is the good records.
+    pub(crate) inputs: Vec<Tensor>,
+    widths: Vec<usize>,
+    shapes: Vec<Vec<usize>>,
+    /// What became of each record that came.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Bins of the features, record by record, rejected ones included.
+    pub(crate) bins: Vec<u8>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) warnings: Vec<Warning>,
+    /// The id that the request's own body brought.
+    pub(crate) id: Option<String>,
+    counts: Vec<FaultCount>,
+    good: usize,
+    open: Open,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is the record of this number among the good ones; its warnings end
+    /// there.
+    Good { warnings_end: u32 },
+    /// Its faults are these.
+    Bad { faults_start: u32, faults_end: u32 },
+}
+
+/// The record being read.
+#[derive(Debug, Default)]
+struct Open {
+    given: Vec<bool>,
+    given_count: usize,
+    next: usize,
+    bad: bool,
+    faults_start: usize,
+    warnings_start: usize,
+    /// Texts of the record, in the order in which they came.
+    text: String,
+    texts: Vec<(u32, u32, u32)>,
+}
+
+impl Batch {
+    /// Empties the batch for a new request, keeping its buffers.
+    pub(crate) fn reset(&mut self, manifest: &Manifest) {
+        if self.inputs.len() != manifest.inputs.len() {
+            self.inputs = manifest
+                .inputs
+                .iter()
+                .map(|input| Tensor {
+                    shape: Shape::vector(0),
+                    data: Data::empty(input.dtype),
+                })
+                .collect();
+            self.widths = manifest.inputs.iter().map(|i| i.width()).collect();
+            self.shapes = manifest
+                .inputs
+                .iter()
+                .map(|i| i.shape.iter().map(|&d| d as usize).collect())
+                .collect();
+        }
+        self.inputs.iter_mut().for_each(|t| t.data.clear());
+        self.outcomes.clear();
+        self.bins.clear();
+        self.faults.clear();
+        self.warnings.clear();
+        self.counts.clear();
+        self.id = None;
+        self.good = 0;
+    }
+
+    /// The number of records that came.
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether no record came.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// The number of good records.
+    pub fn good(&self) -> usize {
+        self.good
+    }
+
+    /// The columns, one tensor a model input, as long as there are good records.
+    pub fn inputs(&self) -> &[Tensor] {
+        &self.inputs
+    }
+
+    /// How often each fault occurred.
+    pub fn fault_counts(&self) -> &[FaultCount] {
+        &self.counts
+    }
+
+    /// Starts a record.
+    pub(crate) fn begin(&mut self, schema: &Schema) {
+        for (tensor, &width) in self.inputs.iter_mut().zip(&self.widths) {
+            let len = tensor.data.len() + width;
+            match &mut tensor.data {
+                Data::Float32(v) => v.resize(len, f32::NAN),
+                Data::Float64(v) => v.resize(len, f64::NAN),
+                Data::Int64(v) => v.resize(len, 0),
+                Data::Int32(v) => v.resize(len, 0),
+                Data::Bool(v) => v.resize(len, 0),
+                Data::String(_) => {}
+            }
+        }
+        let open = &mut self.open;
+        open.given.clear();
+        open.given.resize(schema.len(), false);
+        open.given_count = 0;
+        open.next = 0;
+        open.bad = false;
+        open.faults_start = self.faults.len();
+        open.warnings_start = self.warnings.len();
+        open.text.clear();
+        open.texts.clear();
+        self.bins
+            .resize(self.bins.len() + schema.len(), BIN_REJECTED);
+    }
+
+    /// Takes a value of the open record.
+    #[inline]
+    pub(crate) fn put(&mut self, schema: &Schema, name: &str, value: Value<'_>) {
+        match schema.find(name, self.open.next) {
+            Some(index) => self.put_at(schema, index, value),
+            None => {
+                if schema.unknown == crate::signature::Unknown::Error {
+                    let message = match schema.nearest(name) {
+                        Some(near) => format!("the model has no feature of this name; did you mean {near:?}?"),
+                        None => "the model has no feature of this name".to_string(),
+                    };
+                    self.fault(Subject::Name(name.to_owned()), FaultCode::Unknown, message, None);
+                }
+            }
+        }
+    }
+
+    /// Takes a value of the open record for the feature at `index`.
+    #[inline]
+    pub(crate) fn put_at(&mut self, schema: &Schema, index: usize, value: Value<'_>) {
+        let check = &schema.checks[index];
+        self.open.next = index + 1;
+        if std::mem::replace(&mut self.open.given[index], true) {
+            self.fault(
+                Subject::Feature(index as u32),
+                FaultCode::Duplicate,
+                "the feature is given more than once".into(),
+                None,
+            );
+            return;
+        }
+        self.open.given_count += 1;
+        let warnings = &mut self.warnings;
+        let outcome = check.check(value, |(code, message)| {
+            if warnings.len() < FAULTS_MAX {
+                warnings.push(Warning {
+                    feature: index as u32,
+                    code,
+                    message,
+                });
+            }
+        });
+        match outcome {
+            Ok((accepted, bin)) => {
+                let start = self.bins.len() - schema.len();
+                self.bins[start + index] = bin;
+                match accepted {
+                    Accepted::Missing => {}
+                    Accepted::Number(number) => {
+                        let tensor = &mut self.inputs[check.input].data;
+                        let at = |len: usize| len - self.widths[check.input] + check.column;
+                        match tensor {
+                            Data::Float32(v) => {
+                                let at = at(v.len());
+                                v[at] = number as f32;
+                            }
+                            Data::Float64(v) => {
+                                let at = at(v.len());
+                                v[at] = number;
+                            }
+                            Data::Int64(v) => {
+                                let at = at(v.len());
+                                v[at] = number as i64;
+                            }
+                            Data::Int32(v) => {
+                                let at = at(v.len());
+                                v[at] = number as i32;
+                            }
+                            Data::Bool(v) => {
+                                let at = at(v.len());
+                                v[at] = u8::from(number != 0.0);
+                            }
+                            Data::String(_) => {}
+                        }
+                    }
+                    Accepted::Text(text) => {
+                        let start = self.open.text.len() as u32;
+                        self.open.text.push_str(&text);
+                        self.open
+                            .texts
+                            .push((index as u32, start, self.open.text.len() as u32));
+                    }
+                }
+            }
+            Err((code, message)) => {
+                self.fault(Subject::Feature(index as u32), code, message, Some(check.accepted()));
+            }
+        }
+    }
+
+    /// Notes a fault of the open record.
+    pub(crate) fn fault(&mut self, subject: Subject, code: FaultCode, message: String, accepted: Option<String>) {
+        self.open.bad = true;
+        let feature = match &subject {
+            Subject::Feature(index) => Some(*index),
+            _ => None,
+        };
+        match self
+            .counts
+            .iter_mut()
+            .find(|c| c.feature == feature && c.code == code)
+        {
+            Some(count) => count.count += 1,
+            None => self.counts.push(FaultCount {
+                feature,
+                code,
+                count: 1,
+            }),
+        }
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(Fault {
+                subject,
+                code,
+                message,
+                accepted,
+            });
+        }
+    }
+
+    /// Ends the open record: what was not given is missing.
+    pub(crate) fn end(&mut self, schema: &Schema) {
+        if self.open.given_count < schema.len() {
+            for index in 0..schema.len() {
+                if !self.open.given[index] {
+                    self.put_at(schema, index, Value::Null);
+                }
+            }
+        }
+        self.close(schema);
+    }
+
+    /// Does not complain of the features that the open record lacks.
+    pub(crate) fn skip_missing(&mut self) {
+        self.open.given.fill(true);
+        self.open.given_count = self.open.given.len();
+    }
+
+    /// Ends the open record, or one that never began, as malformed.
+    pub(crate) fn unreadable(&mut self, schema: &Schema, what: String) {
+        if self.bins.len() == self.outcomes.len() * schema.len() {
+            self.begin(schema);
+        }
+        self.fault(Subject::Request, FaultCode::Syntax, what, None);
+        self.close(schema);
+    }
+
+    /// Ends the open record without looking for missing features.
+    pub(crate) fn close(&mut self, schema: &Schema) {
+        if self.open.bad {
+            for (tensor, &width) in self.inputs.iter_mut().zip(&self.widths) {
+                let len = self.good * width;
+                match &mut tensor.data {
+                    Data::Float32(v) => v.truncate(len),
+                    Data::Float64(v) => v.truncate(len),
+                    Data::Int64(v) => v.truncate(len),
+                    Data::Int32(v) => v.truncate(len),
+                    Data::Bool(v) => v.truncate(len),
+                    Data::String(v) => v.truncate(len),
+                }
+            }
+            self.warnings.truncate(self.open.warnings_start);
+            let start = self.bins.len() - schema.len();
+            self.bins[start..].fill(BIN_REJECTED);
+            self.outcomes.push(Outcome::Bad {
+                faults_start: self.open.faults_start as u32,
+                faults_end: self.faults.len() as u32,
+            });
+            return;
+        }
+        for (input, tensor) in self.inputs.iter_mut().enumerate() {
+            let Data::String(strings) = &mut tensor.data else {
+                continue;
+            };
+            for column in 0..self.widths[input] {
+                let text = self.open.texts.iter().find(|(feature, _, _)| {
+                    let check = &schema.checks[*feature as usize];
+                    check.input == input && check.column == column
+                });
+                // A missing text is the empty one, as exporters have it.
+                strings.push(text.map_or("", |&(_, start, end)| {
+                    &self.open.text[start as usize..end as usize]
+                }));
+            }
+        }
+        self.good += 1;
+        self.outcomes.push(Outcome::Good {
+            warnings_end: self.warnings.len() as u32,
+        });
+    }
+
+    /// Gives the columns their shapes; to be called when all records are in.
+    pub(crate) fn finish(&mut self) {
+        for (tensor, shape) in self.inputs.iter_mut().zip(&self.shapes) {
+            let mut dims = [0; RANK_MAX];
+            dims[0] = self.good;
+            let rank = 1 + shape.len().min(RANK_MAX - 1);
+            dims[1..rank].copy_from_slice(&shape[..rank - 1]);
+            tensor.shape = Shape::new(&dims[..rank]).unwrap_or_default();
+        }
+    }
+}
+
+/// Why a request could not be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// The bytes are not what they should be.
+    Syntax(String),
+    /// More records than are accepted.
+    TooManyRows,
+}

@@ -1,0 +1,674 @@
+//! JSON to records, without a document in between.
+//!
+//! A general parser would stop at the first number that overflows, round some
+//! numbers twice, and forget all but one of duplicate keys; a request must be
+//! told of each of these by the feature's name. This reader follows RFC 8259
+//! (and reads `NaN` and `Infinity`, which Python's `json` writes, as numbers
+//! that are not finite); numbers are rounded correctly, once.
+
+use super::{Batch, ReadError};
+use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
+use std::borrow::Cow;
+
+/// How deep arrays and objects may lie inside each other.
+const DEPTH_MAX: usize = 64;
+
+type Read<T> = Result<T, ReadError>;
+
+pub(crate) struct Json<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// Powers of ten that binary64 holds exactly.
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
+    1e20, 1e21, 1e22,
+];
+
+impl<'a> Json<'a> {
+    /// A reader of this text.
+    ///
+    /// # Errors
+    /// When the bytes are not UTF-8.
+    pub(crate) fn new(bytes: &'a [u8]) -> Read<Json<'a>> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Json { text, bytes, at: 0 }),
+            Err(e) => Err(ReadError::Syntax(format!(
+                "the body is not UTF-8: byte {} is wrong",
+                e.valid_up_to()
+            ))),
+        }
+    }
+
+    fn error<T>(&self, what: impl std::fmt::Display) -> Read<T> {
+        let before = &self.bytes[..self.at.min(self.bytes.len())];
+        let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
+        let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |p| p + 1);
+        let column = 1 + String::from_utf8_lossy(&before[start..]).chars().count();
+        Err(ReadError::Syntax(format!("{what} at line {line}, column {column}")))
+    }
+
+    #[inline]
+    fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.bytes.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                _ => return Some(byte),
+            }
+        }
+        None
+    }
+
+    fn found(&mut self) -> String {
+        match self.peek() {
+            None => "the end".into(),
+            Some(_) => self.text[self.at..]
+                .chars()
+                .next()
+                .map_or(String::new(), |c| format!("{c:?}")),
+        }
+    }
+
+    #[inline]
+    fn expect(&mut self, byte: u8, what: &str) -> Read<()> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return Ok(());
+        }
+        let found = self.found();
+        self.error(format!("expected {what} but found {found}"))
+    }
+
+    /// Nothing but white space follows.
+    pub(crate) fn end(&mut self) -> Read<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => {
+                let found = self.found();
+                self.error(format!("expected the end but found {found}"))
+            }
+        }
+    }
+
+    /// After a member: whether another one follows.
+    #[inline]
+    fn more(&mut self, close: u8) -> Read<bool> {
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => {
+                let found = self.found();
+                self.error(format!("expected ',' or '{}' but found {found}", close as char))
+            }
+        }
+    }
+
+    /// Opens an array or object that may be empty: whether a member follows.
+    #[inline]
+    fn open(&mut self, close: u8) -> bool {
+        self.at += 1;
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return false;
+        }
+        true
+    }
+
+    fn key(&mut self) -> Read<Cow<'a, str>> {
+        if self.peek() != Some(b'"') {
+            let found = self.found();
+            return self.error(format!("expected a name in quotes but found {found}"));
+        }
+        let key = self.string()?;
+        self.expect(b':', "':'")?;
+        Ok(key)
+    }
+
+    #[inline]
+    fn string(&mut self) -> Read<Cow<'a, str>> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    let text = &self.text[start..self.at];
+                    self.at += 1;
+                    return Ok(Cow::Borrowed(text));
+                }
+                Some(b'\\') => return self.escaped(start),
+                Some(0..0x20) => return self.error("a control character inside a text must be escaped"),
+                Some(_) => self.at += 1,
+                None => return self.error("a text has no closing quote"),
+            }
+        }
+    }
+
+    fn escaped(&mut self, start: usize) -> Read<Cow<'a, str>> {
+        let mut text = String::from(&self.text[start..self.at]);
+        loop {
+            let plain = self.at;
+            while !matches!(self.bytes.get(self.at), None | Some(b'"' | b'\\' | 0..0x20)) {
+                self.at += 1;
+            }
+            text.push_str(&self.text[plain..self.at]);
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Cow::Owned(text));
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    let escape = self.bytes.get(self.at).copied();
+                    self.at += 1;
+                    text.push(match escape {
+                        Some(b'"') => '"',
+                        Some(b'\\') => '\\',
+                        Some(b'/') => '/',
+                        Some(b'b') => '\u{8}',
+                        Some(b'f') => '\u{c}',
+                        Some(b'n') => '\n',
+                        Some(b'r') => '\r',
+                        Some(b't') => '\t',
+                        Some(b'u') => self.unicode()?,
+                        _ => {
+                            self.at -= 1;
+                            return self.error("an unknown escape");
+                        }
+                    });
+                }
+                Some(_) => return self.error("a control character inside a text must be escaped"),
+                None => return self.error("a text has no closing quote"),
+            }
+        }
+    }
+
+    fn unicode(&mut self) -> Read<char> {
+        let first = self.hex4()?;
+        let code = match first {
+            0xD800..0xDC00 => {
+                if self.bytes.get(self.at..self.at + 2) != Some(b"\\u") {
+                    return self.error("half of a surrogate pair");
+                }
+                self.at += 2;
+                let second = self.hex4()?;
+                if !(0xDC00..0xE000).contains(&second) {
+                    return self.error("half of a surrogate pair");
+                }
+                0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+            }
+            code => code,
+        };
+        match char::from_u32(code) {
+            Some(c) => Ok(c),
+            None => self.error("half of a surrogate pair"),
+        }
+    }
+
+    fn hex4(&mut self) -> Read<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4);
+        let Some(code) = digits
+            .filter(|d| d.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|d| u32::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok())
+        else {
+            return self.error("expected four hexadecimal digits");
+        };
+        self.at += 4;
+        Ok(code)
+    }
+
+    /// A number of RFC 8259's grammar, rounded to the nearest binary64.
+    #[inline]
+    fn number(&mut self) -> Read<f64> {
+        let start = self.at;
+        let bytes = self.bytes;
+        let mut at = start;
+        let negative = bytes[at] == b'-';
+        if negative {
+            at += 1;
+        }
+        let mut mantissa: u64 = 0;
+        // Beyond 19 digits the mantissa would overflow; the slow path knows.
+        let first = at;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            at += 1;
+        }
+        let mut digits = at - first;
+        if digits == 0 || (digits > 1 && bytes[first] == b'0') {
+            if bytes[first..].starts_with(b"Infinity") {
+                self.at = first + 8;
+                return Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY });
+            }
+            return self.error("a malformed number");
+        }
+        let mut exponent: i64 = 0;
+        if bytes.get(at) == Some(&b'.') {
+            at += 1;
+            let fraction = at;
+            while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+                at += 1;
+            }
+            if at == fraction {
+                return self.error("a malformed number");
+            }
+            digits += at - fraction;
+            exponent -= (at - fraction) as i64;
+        }
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            at += 1;
+            let down = bytes.get(at) == Some(&b'-');
+            if let Some(b'-' | b'+') = bytes.get(at) {
+                at += 1;
+            }
+            let first = at;
+            let mut value: i64 = 0;
+            while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+                value = (value * 10 + i64::from(digit - b'0')).min(100_000);
+                at += 1;
+            }
+            if at == first {
+                return self.error("a malformed number");
+            }
+            exponent += if down { -value } else { value };
+        }
+        self.at = at;
+        // W. D. Clinger, "How to read floating point numbers accurately" (1990):
+        // where both operands are exact, one operation rounds correctly.
+        if digits <= 19 && mantissa <= 1 << 53 && (-22..=22).contains(&exponent) {
+            let mantissa = mantissa as f64;
+            let power = POWERS[exponent.unsigned_abs() as usize];
+            let value = if exponent < 0 { mantissa / power } else { mantissa * power };
+            return Ok(if negative { -value } else { value });
+        }
+        match self.text[start..at].parse() {
+            Ok(value) => Ok(value),
+            Err(_) => self.error("a malformed number"),
+        }
+    }
+
+    fn literal(&mut self, word: &str) -> Read<()> {
+        if self.text[self.at..].starts_with(word) {
+            self.at += word.len();
+            return Ok(());
+        }
+        let found = self.found();
+        self.error(format!("expected a value but found {found}"))
+    }
+
+    /// The next value; arrays and objects are passed over.
+    #[inline]
+    fn value(&mut self) -> Read<Value<'a>> {
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => Ok(Value::Number(self.number()?)),
+            Some(b'"') => Ok(Value::Text(self.string()?)),
+            Some(b't') => self.literal("true").map(|()| Value::Bool(true)),
+            Some(b'f') => self.literal("false").map(|()| Value::Bool(false)),
+            Some(b'n') => self.literal("null").map(|()| Value::Null),
+            Some(b'N') => self.literal("NaN").map(|()| Value::Number(f64::NAN)),
+            Some(b'I') => self.literal("Infinity").map(|()| Value::Number(f64::INFINITY)),
+            Some(b'[') => self.skip().map(|()| Value::Nested("an array")),
+            Some(b'{') => self.skip().map(|()| Value::Nested("an object")),
+            _ => {
+                let found = self.found();
+                self.error(format!("expected a value but found {found}"))
+            }
+        }
+    }
+
+    /// Passes over an array or object, without recursion.
+    fn skip(&mut self) -> Read<()> {
+        let mut closers = [0u8; DEPTH_MAX];
+        let mut depth = 0;
+        loop {
+            // At the start of a value.
+            let opened = match self.peek() {
+                Some(b'[') => Some(b']'),
+                Some(b'{') => Some(b'}'),
+                _ => None,
+            };
+            match opened {
+                Some(close) => {
+                    if depth == DEPTH_MAX {
+                        return self.error(format!("arrays and objects are nested deeper than {DEPTH_MAX}"));
+                    }
+                    if self.open(close) {
+                        closers[depth] = close;
+                        depth += 1;
+                        if close == b'}' {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                None => {
+                    self.value()?;
+                }
+            }
+            // After a value.
+            loop {
+                let Some(&close) = depth.checked_sub(1).map(|d| &closers[d]) else {
+                    return Ok(());
+                };
+                if self.more(close)? {
+                    if close == b'}' {
+                        self.key()?;
+                    }
+                    break;
+                }
+                depth -= 1;
+            }
+        }
+    }
+
+    /// The features of the open record: `{"name": value, ...}`.
+    fn features(&mut self, schema: &Schema, batch: &mut Batch) -> Read<()> {
+        if !self.open(b'}') {
+            return Ok(());
+        }
+        loop {
+            let name = self.key()?;
+            let value = self.value()?;
+            batch.put(schema, &name, value);
+            if !self.more(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The value of `id`, which is text or a number.
+    fn id(&mut self, batch: &mut Batch) -> Read<()> {
+        self.peek();
+        let start = self.at;
+        match self.value()? {
+            Value::Text(id) if id.len() <= 256 => batch.id = Some(id.into_owned()),
+            Value::Number(n) if n.is_finite() => batch.id = Some(self.text[start..self.at].to_owned()),
+            Value::Null => {}
+            Value::Text(_) => batch.fault(
+                Subject::Name("id".into()),
+                FaultCode::TooLong,
+                "an id has at most 256 bytes".into(),
+                None,
+            ),
+            _ => batch.fault(
+                Subject::Name("id".into()),
+                FaultCode::Type,
+                "an id is a text or a number".into(),
+                None,
+            ),
+        }
+        Ok(())
+    }
+
+    /// One record: `{"features": {...}, "id": ...}`, or with `bare` also the
+    /// features alone. The record is open when it returns, whether or not it
+    /// was good.
+    fn record(&mut self, schema: &Schema, batch: &mut Batch, bare: bool) -> Read<()> {
+        batch.begin(schema);
+        if self.peek() != Some(b'{') {
+            let what = match self.value()? {
+                Value::Nested(what) => what.to_owned(),
+                Value::Text(text) => format!("the text {}", quoted(&text)),
+                Value::Number(n) => format!("the number {n}"),
+                Value::Bool(b) => format!("the boolean {b}"),
+                Value::Null | Value::Cell(_) => "null".into(),
+            };
+            batch.fault(
+                Subject::Request,
+                FaultCode::Type,
+                format!("expected a record but got {what}"),
+                Some("an object such as {\"features\": {...}}".into()),
+            );
+            return Ok(());
+        }
+        let mut features = false;
+        if self.open(b'}') {
+            loop {
+                let key = self.key()?;
+                let is_object = self.peek() == Some(b'{');
+                match &*key {
+                    "features" if is_object => {
+                        if features {
+                            batch.fault(
+                                Subject::Name("features".into()),
+                                FaultCode::Duplicate,
+                                "the member is given more than once".into(),
+                                None,
+                            );
+                        }
+                        features = true;
+                        self.features(schema, batch)?;
+                    }
+                    "id" if schema.find("id", 0).is_none() => self.id(batch)?,
+                    "features" if schema.find("features", 0).is_none() => {
+                        features = true;
+                        let value = self.value()?;
+                        batch.fault(
+                            Subject::Name("features".into()),
+                            FaultCode::Type,
+                            format!("expected an object but got {}", kind(&value)),
+                            Some("an object with a value for each feature".into()),
+                        );
+                    }
+                    name if bare => {
+                        features = true;
+                        let value = self.value()?;
+                        batch.put(schema, name, value);
+                    }
+                    name => {
+                        self.value()?;
+                        let hint = match schema.find(name, 0) {
+                            Some(_) => "; features belong inside \"features\"",
+                            None => "",
+                        };
+                        batch.fault(
+                            Subject::Name(name.to_owned()),
+                            FaultCode::Unknown,
+                            format!("a request has the members \"features\" and \"id\"{hint}"),
+                            None,
+                        );
+                    }
+                }
+                if !self.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        if !features && !bare {
+            batch.fault(
+                Subject::Name("features".into()),
+                FaultCode::Missing,
+                "the member \"features\" is required".into(),
+                Some("an object with a value for each feature".into()),
+            );
+            batch.skip_missing();
+        }
+        Ok(())
+    }
+
+    /// The body of a single request.
+    pub(crate) fn single(&mut self, schema: &Schema, batch: &mut Batch) -> Read<()> {
+        self.record(schema, batch, false)?;
+        self.end()?;
+        batch.end(schema);
+        Ok(())
+    }
+
+    /// One record of a batch that stands alone, as NDJSON's lines do.
+    pub(crate) fn line(&mut self, schema: &Schema, batch: &mut Batch) -> Read<()> {
+        self.record(schema, batch, true)?;
+        self.end()
+    }
+
+    /// The body of a batch: `{"instances": [{...}, ...]}`.
+    pub(crate) fn instances(&mut self, schema: &Schema, batch: &mut Batch, rows_max: usize) -> Read<()> {
+        self.expect(b'{', "an object such as {\"instances\": [...]}")?;
+        let mut found = false;
+        if self.open_after_brace() {
+            loop {
+                let key = self.key()?;
+                match &*key {
+                    "instances" => {
+                        if std::mem::replace(&mut found, true) {
+                            return self.error("\"instances\" is given twice, the second time");
+                        }
+                        if self.peek() != Some(b'[') {
+                            let value = self.value()?;
+                            return self.error(format!("\"instances\" is {} where an array of records belongs", kind(&value)));
+                        }
+                        if self.open(b']') {
+                            loop {
+                                if batch.len() == rows_max {
+                                    return Err(ReadError::TooManyRows);
+                                }
+                                let id = batch.id.take();
+                                self.record(schema, batch, true)?;
+                                batch.id = id;
+                                batch.end(schema);
+                                if !self.more(b']')? {
+                                    break;
+                                }
+                            }
+                        }
+                    }
+                    "id" => match self.value()? {
+                        Value::Text(id) if id.len() <= 256 => batch.id = Some(id.into_owned()),
+                        Value::Null => {}
+                        _ => return self.error("\"id\" is not a text of at most 256 bytes"),
+                    },
+                    name => {
+                        return self.error(format!(
+                            "unknown member {}: a batch has the members \"instances\" and \"id\"",
+                            quoted(name)
+                        ));
+                    }
+                }
+                if !self.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.end()?;
+        if !found {
+            return self.error("the member \"instances\" is missing");
+        }
+        Ok(())
+    }
+
+    fn open_after_brace(&mut self) -> bool {
+        self.at -= 1;
+        self.open(b'}')
+    }
+}
+
+fn kind(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::Text(_) | Value::Cell(_) => "a text",
+        Value::Nested(what) => what,
+    }
+}
+
+/// Reads NDJSON: a record a line, where empty lines are passed over. A line
+/// that can't be read is a bad record, and the others are read nevertheless.
+pub(crate) fn read_lines(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: usize) -> Read<()> {
+    for line in body.split(|&b| b == b'\n') {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        if batch.len() == rows_max {
+            return Err(ReadError::TooManyRows);
+        }
+        let read = Json::new(line).and_then(|mut json| json.line(schema, batch));
+        batch.id = None;
+        match read {
+            Ok(()) => batch.end(schema),
+            Err(ReadError::Syntax(what)) => batch.unreadable(schema, what),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Read<Value<'_>> {
+        let mut json = Json::new(text.as_bytes())?;
+        let value = json.value()?;
+        json.end()?;
+        Ok(value)
+    }
+
+    #[test]
+    fn numbers_are_rounded_once_and_correctly() {
+        for text in [
+            "0", "-0", "1", "-1.5", "0.1", "123456789012345678", "9007199254740993", "1e22", "1e23", "1.7976931348623157e308",
+            "4.9406564584124654e-324", "0.30000000000000004", "2.2250738585072011e-308", "1e-400", "12345678901234567890123",
+            "0.000000000000000000000000000000000000001234", "1E+5", "1e-22", "179769313486231580793728971405303415079934132710037826936173778980444968292764750946649017977587207096330286416692887910946555547851940402630657488671505820681908902000708383676273854845817711531764475730270069855571366959622842914819860834936475292719074168444365510704342711559699508093042880",
+        ] {
+            let expected: f64 = text.parse().unwrap();
+            let Ok(Value::Number(got)) = value(text) else { panic!("{text}") };
+            assert_eq!(got.to_bits(), expected.to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_overflow_are_read_as_infinite() {
+        assert_eq!(value("1e999"), Ok(Value::Number(f64::INFINITY)));
+        assert_eq!(value("-Infinity"), Ok(Value::Number(f64::NEG_INFINITY)));
+        assert!(matches!(value("NaN"), Ok(Value::Number(n)) if n.is_nan()));
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for text in [
+            "", "01", "1.", ".5", "+1", "1e", "-", "--1", "tru", "nul", "\"", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"a\nb\"", "[1,]",
+            "[1 2]", "{\"a\"}", "{\"a\":}", "{a:1}", "[", "{\"a\":1,}", "1 2", "'a'", "[1}", "\u{feff}1", "-Inf",
+        ] {
+            assert!(value(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_unescaped() {
+        let text = |s: &str| match value(s) {
+            Ok(Value::Text(t)) => t.into_owned(),
+            other => panic!("{s}: {other:?}"),
+        };
+        assert_eq!(text(r#""a\"\\\/\b\f\n\r\tz""#), "a\"\\/\u{8}\u{c}\n\r\tz");
+        assert_eq!(text(r#""\u00e9\ud83d\ude00é""#), "é😀é");
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_passed_over_without_recursion() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(value(&nested(DEPTH_MAX)), Ok(Value::Nested("an array")));
+        assert!(value(&nested(DEPTH_MAX + 1)).is_err());
+        assert!(value(&"[".repeat(1_000_000)).is_err());
+        assert_eq!(
+            value(r#"{"a":[1,{"b":[]},"]"],"c":{}}"#),
+            Ok(Value::Nested("an object"))
+        );
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let error = value("{\"a\": 1,\n  \"b\": ?}").unwrap_err();
+        assert_eq!(
+            error,
+            ReadError::Syntax("expected a value but found '?' at line 2, column 8".into())
+        );
+    }
+}

@@ -1,0 +1,583 @@
+//! What a value must be to become part of a record, and what is said when it
+//! is not.
+//!
+//! Unlike a JSON schema validator, which looks at a parsed document, the checks
+//! here run while the bytes are read, value by value, and *all* faults of a
+//! request are collected. A value that passes is already converted, stored in
+//! its column and placed in its bin.
+
+use crate::drift::{Bins, Special};
+use crate::signature::{Category, Feature, FeatureType, Manifest, Unknown};
+use crate::tensor::Dtype;
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// The longest text accepted as a value, in bytes.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// A kind of fault. The number is the one in [`FaultCount`] tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum FaultCode {
+    /// A feature that must be given is absent or null.
+    Missing,
+    /// A feature that the signature does not have.
+    Unknown,
+    /// A value of the wrong type.
+    Type,
+    /// A number outside the allowed range, or not exact in the model's type.
+    Range,
+    /// A category that is not accepted.
+    Category,
+    /// NaN, an infinity, or a number that overflows the model's type.
+    NotFinite,
+    /// A text longer than [`TEXT_BYTES_MAX`].
+    TooLong,
+    /// A feature given twice.
+    Duplicate,
+    /// Malformed input, after which nothing more can be listed.
+    Syntax,
+}
+
+impl FaultCode {
+    /// All codes, in the order of their numbers.
+    pub const ALL: [FaultCode; 9] = [
+        FaultCode::Missing,
+        FaultCode::Unknown,
+        FaultCode::Type,
+        FaultCode::Range,
+        FaultCode::Category,
+        FaultCode::NotFinite,
+        FaultCode::TooLong,
+        FaultCode::Duplicate,
+        FaultCode::Syntax,
+    ];
+
+    /// Name as answers have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultCode::Missing => "missing",
+            FaultCode::Unknown => "unknown",
+            FaultCode::Type => "type",
+            FaultCode::Range => "range",
+            FaultCode::Category => "category",
+            FaultCode::NotFinite => "not_finite",
+            FaultCode::TooLong => "too_long",
+            FaultCode::Duplicate => "duplicate",
+            FaultCode::Syntax => "syntax",
+        }
+    }
+}
+
+/// Which feature a fault is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A feature of the signature, by index.
+    Feature(u32),
+    /// A name that the signature does not have.
+    Name(String),
+    /// The request as a whole.
+    Request,
+}
+
+/// Something wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it is about.
+    pub subject: Subject,
+    /// Its kind.
+    pub code: FaultCode,
+    /// What came and why it is not accepted.
+    pub message: String,
+    /// What is accepted, in words.
+    pub accepted: Option<String>,
+}
+
+/// Something odd about a record that is answered nevertheless.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    /// The feature's index.
+    pub feature: u32,
+    /// [`FaultCode::Range`] or [`FaultCode::Category`].
+    pub code: FaultCode,
+    /// What came, and what the reference data has.
+    pub message: String,
+}
+
+/// A count of one kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultCount {
+    /// The feature's index, if the fault is about one.
+    pub feature: Option<u32>,
+    /// Its kind.
+    pub code: FaultCode,
+    /// How often.
+    pub count: u32,
+}
+
+/// A value as the readers deliver it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'a> {
+    Null,
+    Bool(bool),
+    /// Possibly infinite or NaN, if the input said so.
+    Number(f64),
+    Text(Cow<'a, str>),
+    /// A cell of a CSV file, whose type is the feature's.
+    Cell(Cow<'a, str>),
+    /// An array or object, which no feature takes.
+    Nested(&'static str),
+}
+
+/// What a good value becomes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Accepted<'a> {
+    Missing,
+    Number(f64),
+    Text(Cow<'a, str>),
+}
+
+/// A fault or warning without the feature, which the caller knows.
+pub(crate) type Complaint = (FaultCode, String);
+
+/// A feature prepared for checking.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) name: String,
+    kind: FeatureType,
+    dtype: Dtype,
+    nullable: bool,
+    closed: bool,
+    allowed: (f64, f64),
+    seen: (f64, f64),
+    /// Names that are sent and the codes the model gets, sorted by name.
+    encoding: Vec<(String, f64)>,
+    /// Codes and names listed in the signature.
+    codes: Vec<f64>,
+    names: Vec<String>,
+    pub(crate) bins: Bins,
+    pub(crate) input: usize,
+    pub(crate) column: usize,
+}
+
+/// A signature prepared for checking records.
+#[derive(Debug)]
+pub struct Schema {
+    pub(crate) checks: Vec<Check>,
+    /// Indices of `checks`, sorted by name.
+    by_name: Vec<u32>,
+    pub(crate) unknown: Unknown,
+}
+
+impl Schema {
+    /// Prepares the signature of a manifest.
+    ///
+    /// # Errors
+    /// When the manifest contradicts itself: features that share a name or a
+    /// place, or feed an input or column that is not there, or whose bins are
+    /// not ascending.
+    pub fn new(manifest: &Manifest) -> Result<Schema, String> {
+        let mut checks = Vec::with_capacity(manifest.features.len());
+        let mut fed: Vec<Vec<bool>> = Vec::new();
+        for input in &manifest.inputs {
+            let width = input
+                .shape
+                .iter()
+                .try_fold(1usize, |product, &d| product.checked_mul(d as usize))
+                .filter(|&width| width <= 1 << 24)
+                .ok_or_else(|| format!("input {:?}: shape {:?} is too large", input.name, input.shape))?;
+            fed.push(vec![false; width]);
+        }
+        for (index, feature) in manifest.features.iter().enumerate() {
+            let place = fed
+                .get_mut(feature.input as usize)
+                .and_then(|columns| columns.get_mut(feature.column as usize))
+                .ok_or_else(|| format!("feature {:?} feeds an input or column that is not there", feature.name))?;
+            if std::mem::replace(place, true) {
+                return Err(format!("feature {:?} feeds a column that another one feeds", feature.name));
+            }
+            let bins = match manifest.reference.columns.get(index) {
+                Some(column) => {
+                    column
+                        .bins
+                        .check()
+                        .map_err(|what| format!("feature {:?}: {what}", feature.name))?;
+                    column.bins.clone()
+                }
+                None => Bins::from_categories(Vec::new()),
+            };
+            let dtype = manifest.inputs[feature.input as usize].dtype;
+            checks.push(Check::new(feature, dtype, bins));
+        }
+        if fed.iter().flatten().any(|&f| !f) {
+            return Err("some column of an input is fed by no feature".into());
+        }
+        let mut by_name: Vec<u32> = (0..checks.len() as u32).collect();
+        by_name.sort_by(|&a, &b| checks[a as usize].name.cmp(&checks[b as usize].name));
+        if let Some(pair) = by_name
+            .windows(2)
+            .find(|pair| checks[pair[0] as usize].name == checks[pair[1] as usize].name)
+        {
+            return Err(format!("two features are named {:?}", checks[pair[0] as usize].name));
+        }
+        Ok(Schema {
+            checks,
+            by_name,
+            unknown: manifest.unknown,
+        })
+    }
+
+    /// The number of features.
+    pub fn len(&self) -> usize {
+        self.checks.len()
+    }
+
+    /// Whether there are no features.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty()
+    }
+
+    /// The name of the feature at `index`.
+    pub fn name(&self, index: u32) -> &str {
+        self.checks.get(index as usize).map_or("", |c| &c.name)
+    }
+
+    /// The index of the feature with this name; `hint` is looked at first,
+    /// because callers mostly keep to the signature's order.
+    pub(crate) fn find(&self, name: &str, hint: usize) -> Option<usize> {
+        if let Some(check) = self.checks.get(hint)
+            && check.name == name
+        {
+            return Some(hint);
+        }
+        self.by_name
+            .binary_search_by(|&i| self.checks[i as usize].name.as_str().cmp(name))
+            .ok()
+            .map(|at| self.by_name[at] as usize)
+    }
+
+    /// The signature's name that is most like `name`, if one is near.
+    pub(crate) fn nearest(&self, name: &str) -> Option<&str> {
+        if name.len() > 64 {
+            return None;
+        }
+        self.checks
+            .iter()
+            .filter(|check| check.name.len() <= 64)
+            .map(|check| (edit_distance(name, &check.name), check.name.as_str()))
+            .min()
+            .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
+            .map(|(_, name)| name)
+    }
+}
+
+/// Levenshtein's distance in bytes, letter case aside.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Check {
+    fn new(feature: &Feature, dtype: Dtype, bins: Bins) -> Check {
+        let bounds = |range: &Option<crate::signature::Range>| {
+            let range = range.unwrap_or_default();
+            (
+                range.min.unwrap_or(f64::NEG_INFINITY),
+                range.max.unwrap_or(f64::INFINITY),
+            )
+        };
+        let mut codes = Vec::new();
+        let mut names = Vec::new();
+        for category in &feature.categories {
+            match category {
+                Category::Code(code) => codes.push(*code),
+                Category::Name(name) => names.push(name.clone()),
+            }
+        }
+        names.sort();
+        if dtype != Dtype::String {
+            codes.extend(feature.encoding.values());
+        }
+        Check {
+            name: feature.name.clone(),
+            kind: feature.kind,
+            dtype,
+            nullable: feature.nullable,
+            closed: feature.closed,
+            allowed: bounds(&feature.allowed),
+            seen: bounds(&feature.seen),
+            encoding: feature
+                .encoding
+                .iter()
+                .map(|(name, &code)| (name.clone(), code))
+                .collect(),
+            codes,
+            names,
+            bins,
+            input: feature.input as usize,
+            column: feature.column as usize,
+        }
+    }
+
+    /// Checks a value, and says in which bin it falls. What is odd but
+    /// accepted is told to `warn`.
+    #[inline]
+    pub(crate) fn check<'a>(
+        &self,
+        value: Value<'a>,
+        mut warn: impl FnMut(Complaint),
+    ) -> Result<(Accepted<'a>, u8), Complaint> {
+        match value {
+            Value::Number(number) => self.number(number, &mut warn),
+            Value::Null => self.missing(),
+            Value::Text(text) => self.text(text, &mut warn),
+            Value::Bool(value) => match self.kind {
+                FeatureType::Boolean => self.number(f64::from(u8::from(value)), &mut warn),
+                _ => Err(self.wrong_type(&format!("the boolean {value}"))),
+            },
+            Value::Cell(cell) => self.cell(cell, &mut warn),
+            Value::Nested(what) => Err(self.wrong_type(what)),
+        }
+    }
+
+    pub(crate) fn missing(&self) -> Result<(Accepted<'static>, u8), Complaint> {
+        if self.nullable {
+            return Ok((Accepted::Missing, self.bins.special(Special::Missing)));
+        }
+        Err((FaultCode::Missing, "a value is required".into()))
+    }
+
+    #[inline]
+    fn number(
+        &self,
+        value: f64,
+        warn: &mut impl FnMut(Complaint),
+    ) -> Result<(Accepted<'static>, u8), Complaint> {
+        if !value.is_finite() {
+            let what = if value.is_nan() { "NaN" } else { "an infinite or too large number" };
+            return Err((FaultCode::NotFinite, format!("{what} is not a finite number")));
+        }
+        if self.dtype == Dtype::String {
+            return Err(self.wrong_type(&format!("the number {value}")));
+        }
+        // From here on the value is the one that the model gets.
+        let cast = match self.dtype {
+            Dtype::Float32 => f64::from(value as f32),
+            _ => value,
+        };
+        if !cast.is_finite() {
+            return Err((
+                FaultCode::NotFinite,
+                format!("{value:e} overflows the model's {}", self.dtype),
+            ));
+        }
+        match self.kind {
+            FeatureType::Number => {
+                if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
+                    self.integral(value)?;
+                }
+            }
+            FeatureType::Integer => self.integral(value)?,
+            FeatureType::Boolean => {
+                if value != 0.0 && value != 1.0 {
+                    return Err(self.wrong_type(&format!("the number {value}")));
+                }
+            }
+            FeatureType::Category => {
+                if !self.codes.contains(&value) {
+                    if self.closed || (!self.encoding.is_empty() && self.names.is_empty()) {
+                        return Err((FaultCode::Category, format!("{value} is not one of the accepted codes")));
+                    }
+                    if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
+                        self.integral(value)?;
+                    }
+                    if !self.codes.is_empty() {
+                        warn((
+                            FaultCode::Category,
+                            format!("{value} is not among the categories of the reference data"),
+                        ));
+                        return Ok((Accepted::Number(value), self.bins.special(Special::Unseen)));
+                    }
+                }
+                return Ok((Accepted::Number(value), self.bins.number(value)));
+            }
+        }
+        if value < self.allowed.0 || value > self.allowed.1 {
+            return Err((FaultCode::Range, format!("{value} is outside the allowed range")));
+        }
+        if cast < self.seen.0 || cast > self.seen.1 {
+            warn((
+                FaultCode::Range,
+                format!(
+                    "{value} is outside the range of the reference data, {} to {}",
+                    self.seen.0, self.seen.1
+                ),
+            ));
+        }
+        Ok((Accepted::Number(value), self.bins.number(cast)))
+    }
+
+    fn integral(&self, value: f64) -> Result<(), Complaint> {
+        if value != libm::trunc(value) {
+            return Err((FaultCode::Type, format!("{value} has a fraction")));
+        }
+        let max = self.dtype.integer_max();
+        if value.abs() > max {
+            return Err((
+                FaultCode::Range,
+                format!("{value} is beyond {max}, up to which integers are exact in the model's {}", self.dtype),
+            ));
+        }
+        Ok(())
+    }
+
+    fn text<'a>(
+        &self,
+        text: Cow<'a, str>,
+        warn: &mut impl FnMut(Complaint),
+    ) -> Result<(Accepted<'a>, u8), Complaint> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err((
+                FaultCode::TooLong,
+                format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are accepted", text.len()),
+            ));
+        }
+        if self.kind != FeatureType::Category {
+            return Err(self.wrong_type(&format!("the text {}", quoted(&text))));
+        }
+        if self.dtype != Dtype::String {
+            let code = self
+                .encoding
+                .binary_search_by(|(name, _)| name.as_str().cmp(&text))
+                .ok()
+                .map(|at| self.encoding[at].1);
+            return match code {
+                Some(code) => {
+                    // The bins of an encoded feature know names or codes,
+                    // whichever the reference data had.
+                    let bin = match &self.bins {
+                        Bins::Categorical { values } if values.iter().any(|v| matches!(v, Category::Name(_))) => {
+                            self.bins.name(&text)
+                        }
+                        bins => bins.number(code),
+                    };
+                    Ok((Accepted::Number(code), bin))
+                }
+                None if self.encoding.is_empty() => Err(self.wrong_type(&format!("the text {}", quoted(&text)))),
+                None => Err((
+                    FaultCode::Category,
+                    format!("{} is not one of the accepted categories", quoted(&text)),
+                )),
+            };
+        }
+        let known = self.names.is_empty() || self.names.binary_search_by(|name| name.as_str().cmp(&text)).is_ok();
+        if !known {
+            if self.closed {
+                return Err((
+                    FaultCode::Category,
+                    format!("{} is not one of the accepted categories", quoted(&text)),
+                ));
+            }
+            warn((
+                FaultCode::Category,
+                format!("{} is not among the categories of the reference data", quoted(&text)),
+            ));
+            return Ok((Accepted::Text(text), self.bins.special(Special::Unseen)));
+        }
+        let bin = self.bins.name(&text);
+        Ok((Accepted::Text(text), bin))
+    }
+
+    fn cell<'a>(
+        &self,
+        cell: Cow<'a, str>,
+        warn: &mut impl FnMut(Complaint),
+    ) -> Result<(Accepted<'a>, u8), Complaint> {
+        if cell.is_empty() && (self.dtype != Dtype::String || self.nullable) {
+            return self.missing();
+        }
+        if self.kind == FeatureType::Category && self.dtype == Dtype::String {
+            return self.text(cell, warn);
+        }
+        let trimmed = cell.trim();
+        let number = match trimmed.parse::<f64>() {
+            Ok(number) => Some(number),
+            Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("true") => Some(1.0),
+            Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("false") => Some(0.0),
+            Err(_) => None,
+        };
+        let named = self.kind == FeatureType::Category
+            && self.encoding.binary_search_by(|(name, _)| name.as_str().cmp(&cell)).is_ok();
+        match number {
+            Some(number) if !named => self.number(number, warn),
+            _ => self.text(cell, warn),
+        }
+    }
+
+    fn wrong_type(&self, got: &str) -> Complaint {
+        (FaultCode::Type, format!("expected {} but got {got}", self.expects()))
+    }
+
+    fn expects(&self) -> &'static str {
+        match self.kind {
+            FeatureType::Number => "a number",
+            FeatureType::Integer => "an integer",
+            FeatureType::Boolean => "true or false",
+            FeatureType::Category if self.dtype == Dtype::String || !self.encoding.is_empty() => "the name of a category",
+            FeatureType::Category => "the code of a category",
+        }
+    }
+
+    /// What the feature accepts, in words.
+    pub(crate) fn accepted(&self) -> String {
+        const LISTED_MAX: usize = 20;
+        let mut text = String::from(self.expects());
+        let list = |text: &mut String, items: &mut dyn Iterator<Item = String>, count: usize| {
+            for (i, item) in items.take(LISTED_MAX).enumerate() {
+                text.push_str(if i == 0 { ": " } else { ", " });
+                text.push_str(&item);
+            }
+            if count > LISTED_MAX {
+                let _ = write!(text, ", … ({count} in all)");
+            }
+        };
+        if self.kind == FeatureType::Category {
+            if !self.encoding.is_empty() {
+                list(&mut text, &mut self.encoding.iter().map(|(name, _)| quoted(name)), self.encoding.len());
+            } else if !self.names.is_empty() {
+                list(&mut text, &mut self.names.iter().map(|name| quoted(name)), self.names.len());
+            } else {
+                list(&mut text, &mut self.codes.iter().map(f64::to_string), self.codes.len());
+            }
+        } else {
+            match self.allowed {
+                (f64::NEG_INFINITY, f64::INFINITY) => {}
+                (min, f64::INFINITY) => drop(write!(text, " from {min}")),
+                (f64::NEG_INFINITY, max) => drop(write!(text, " up to {max}")),
+                (min, max) => drop(write!(text, " from {min} to {max}")),
+            }
+        }
+        if self.nullable {
+            text.push_str(", or null");
+        }
+        text
+    }
+}
+
+/// A text in quotes, shortened to what a person wants to read.
+pub(crate) fn quoted(text: &str) -> String {
+    const SHOWN_MAX: usize = 60;
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
