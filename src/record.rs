@@ -8,6 +8,7 @@
 
 pub(crate) mod csv;
 pub(crate) mod json;
+pub(crate) mod object;
 
 use crate::signature::Manifest;
 use crate::tensor::{Data, RANK_MAX, Shape, Tensor};

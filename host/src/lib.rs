@@ -2,3 +2,10 @@
 //! and watches them.
 //!
 //! The command line (`main.rs`) is a thin layer over this library.
+
+pub mod artifact;
+pub mod data;
+pub mod output;
+pub mod runtime;
+
+mod bindings;

@@ -5,9 +5,10 @@ use super::{BatchOptions, Format, Kind, OnError, Problem};
 use crate::engine::RunError;
 use crate::model::{Model, Predictions, State};
 use crate::record::json::{Json, read_lines};
-use crate::record::{BIN_REJECTED, Batch, Outcome, ReadError, csv};
+use crate::record::{BIN_REJECTED, Batch, Outcome, ReadError, csv, object};
 use crate::signature::{Labels, ScoreKind, Task};
-use crate::validate::{FaultCode, FaultCount};
+use crate::validate::{FaultCode, FaultCount, Schema};
+use serde::de::Deserializer;
 
 /// A model with the buffers of its requests.
 ///
@@ -65,10 +66,25 @@ impl Service {
     /// Answers one record: `{"features": {...}}`. `id` is written into the
     /// answer unless the body brings its own.
     pub fn predict(&mut self, body: &[u8], id: Option<&str>, clock: impl Fn() -> u64) -> Reply {
+        self.predict_one(id, clock, |schema, batch| Json::new(body)?.single(schema, batch))
+    }
+
+    /// [`Service::predict`] for a record that any serde source delivers, such
+    /// as an object of the browser.
+    pub fn predict_object<'de, D: Deserializer<'de>>(&mut self, record: D, id: Option<&str>, clock: impl Fn() -> u64) -> Reply {
+        self.predict_one(id, clock, |schema, batch| object::read(record, schema, batch))
+    }
+
+    fn predict_one(
+        &mut self,
+        id: Option<&str>,
+        clock: impl Fn() -> u64,
+        read: impl FnOnce(&Schema, &mut Batch) -> Result<(), ReadError>,
+    ) -> Reply {
         let start = clock();
         let schema = self.model.schema();
         self.batch.reset(self.model.manifest());
-        let read = Json::new(body).and_then(|mut json| json.single(schema, &mut self.batch));
+        let read = read(schema, &mut self.batch);
         if let Err(ReadError::Syntax(what)) = &read {
             // What was read before the error is told too.
             let mut detail = String::from(what);

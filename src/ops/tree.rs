@@ -436,11 +436,7 @@ fn finish_binary(sums: &mut [Sum], base: &[f32], one_sided: bool, positive: bool
             has1 = true;
         }
         [b0] => {
-            if has1 && !sums[0].given {
-                s1 += b0;
-            } else {
-                s0 += b0;
-            }
+            s0 += b0;
             single = !has1;
         }
         _ => single = !has1,

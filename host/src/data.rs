@@ -1,0 +1,558 @@
+//! Tables from files: reference data to pack with, rows to score.
+//!
+//! A [`Table`] holds whole columns. [`Reader`] goes through a file row by row
+//! in bounded memory, and [`Writer`] writes one so. All three know CSV, Parquet
+//! and NDJSON (JSON Lines), told apart by the file's extension; `-` stands for
+//! standard input or output.
+//!
+//! # What a CSV cell is
+//! CSV has no types, so a column gets the narrowest one that all of its cells
+//! fit: boolean (`true`, `True`, `TRUE`, …), integer, number, else text. An
+//! integer too large for 64 bits makes the column text, because a number would
+//! lose digits. As for pandas, a cell is missing when it is empty or one of
+//! [`MISSING`], and a column without a name is called `Unnamed: 0` by its place.
+
+mod csv;
+mod error;
+mod ndjson;
+mod parquet;
+mod writer;
+
+pub use error::{DataError, DataErrorKind};
+pub use writer::{Field, FieldType, Writer};
+
+use crate::output::{Progress, Unit};
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The cells that count as missing beside the empty one: what pandas'
+/// `read_csv` takes as such.
+pub const MISSING: [&str; 18] = [
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+];
+
+/// Whether a CSV cell stands for a missing value.
+pub fn is_missing(cell: &str) -> bool {
+    // The longest of them has nine bytes; most cells need no comparison.
+    cell.is_empty() || (cell.len() <= 9 && MISSING.contains(&cell))
+}
+
+/// How a table is written in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A header and one record a line, separated by commas.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl Format {
+    /// The format that a file's extension names; CSV for `-`.
+    ///
+    /// # Errors
+    /// When the extension is none of `.csv`, `.parquet`, `.ndjson`, `.jsonl`.
+    pub fn of(path: &Path) -> Result<Format, DataError> {
+        if is_standard(path) {
+            return Ok(Format::Csv);
+        }
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Ok(Format::Csv),
+            "parquet" | "pq" => Ok(Format::Parquet),
+            "ndjson" | "jsonl" => Ok(Format::Ndjson),
+            _ => Err(DataError::new(path, DataErrorKind::Extension(extension.into_owned()))),
+        }
+    }
+}
+
+/// Whether a path is `-`, standard input or output.
+pub fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Columns of equal length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The columns, in the file's order.
+    pub columns: Vec<Column>,
+}
+
+/// A named column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The name in the file.
+    pub name: String,
+    /// One value a row.
+    pub values: Values,
+}
+
+/// The values of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Numbers; NaN is a missing one. A column of missing values only is one of
+    /// numbers.
+    Number(Vec<f64>),
+    /// Integers, exact.
+    Integer(Vec<Option<i64>>),
+    /// Booleans.
+    Boolean(Vec<Option<bool>>),
+    /// Text; also dates and times, in ISO 8601, and integers beyond 64 bits.
+    Text(Vec<Option<String>>),
+    /// Lists, structures and binary data, which are no features.
+    Other {
+        /// The type as the file names it.
+        name: String,
+        /// The number of rows.
+        rows: usize,
+    },
+}
+
+impl Table {
+    /// Reads a file. `-` is CSV on standard input.
+    ///
+    /// # Errors
+    /// When the file can't be read or is no table with at least one row; see
+    /// [`DataErrorKind`].
+    pub fn read(path: &Path, progress: &dyn Progress) -> Result<Table, DataError> {
+        Table::read_as(path, Format::of(path)?, progress)
+    }
+
+    /// Reads a file of this format, whatever its name.
+    ///
+    /// # Errors
+    /// See [`Table::read`].
+    pub fn read_as(path: &Path, format: Format, progress: &dyn Progress) -> Result<Table, DataError> {
+        let mut reader = Reader::open(path, format, progress)?;
+        let mut columns: Vec<Builder> = reader.columns().iter().map(|_| Builder::default()).collect();
+        let mut rows = 0;
+        let mut wrong = None;
+        while reader.row(&mut |index, cell| {
+            if index >= columns.len() {
+                columns.resize_with(index + 1, Builder::default);
+            }
+            if let Err(got) = columns[index].put(rows, cell) {
+                wrong.get_or_insert((index, got));
+            }
+        })? {
+            rows += 1;
+            if let Some((index, got)) = wrong {
+                return Err(DataError::new(
+                    path,
+                    DataErrorKind::Mixed {
+                        row: rows as u64,
+                        column: reader.columns()[index].clone(),
+                        expected: columns[index].kind(),
+                        got,
+                    },
+                ));
+            }
+        }
+        progress.finish();
+        if rows == 0 {
+            return Err(DataError::new(path, DataErrorKind::NoRows));
+        }
+        let columns = reader.columns().iter().zip(columns).map(|(name, column)| Column {
+            name: name.clone(),
+            values: column.finish(rows),
+        });
+        Ok(Table {
+            columns: columns.collect(),
+        })
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.columns.first().map_or(0, |column| column.values.len())
+    }
+
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+impl Values {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Number(v) => v.len(),
+            Values::Integer(v) => v.len(),
+            Values::Boolean(v) => v.len(),
+            Values::Text(v) => v.len(),
+            Values::Other { rows, .. } => *rows,
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the values are, in words.
+    pub fn kind(&self) -> &str {
+        match self {
+            Values::Number(_) => "numbers",
+            Values::Integer(_) => "integers",
+            Values::Boolean(_) => "booleans",
+            Values::Text(_) => "text",
+            Values::Other { name, .. } => name,
+        }
+    }
+
+    /// The value of a row; missing beyond the last.
+    pub fn get(&self, row: usize) -> Cell<'_> {
+        match self {
+            Values::Number(v) => v
+                .get(row)
+                .filter(|value| !value.is_nan())
+                .map_or(Cell::Missing, |&value| Cell::Number(value)),
+            Values::Integer(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Integer),
+            Values::Boolean(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Boolean),
+            Values::Text(v) => v
+                .get(row)
+                .and_then(Option::as_deref)
+                .map_or(Cell::Missing, Cell::Text),
+            Values::Other { name, .. } => Cell::Other(name),
+        }
+    }
+
+    /// The number of missing values.
+    pub fn missing(&self) -> usize {
+        (0..self.len())
+            .filter(|&row| matches!(self.get(row), Cell::Missing))
+            .count()
+    }
+
+    /// The column as binary64, booleans as 0 and 1, missing values as NaN;
+    /// `None` for text.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        match self {
+            Values::Number(v) => Some(v.clone()),
+            Values::Integer(v) => Some(v.iter().map(|v| v.map_or(f64::NAN, |v| v as f64)).collect()),
+            Values::Boolean(v) => {
+                Some(v.iter().map(|v| v.map_or(f64::NAN, |v| f64::from(u8::from(v)))).collect())
+            }
+            Values::Text(_) | Values::Other { .. } => None,
+        }
+    }
+}
+
+/// One value of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell<'a> {
+    /// No value.
+    Missing,
+    /// A boolean.
+    Boolean(bool),
+    /// An integer.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// Text.
+    Text(&'a str),
+    /// A cell of a CSV file, not empty, whose type is the column's.
+    Csv(&'a str),
+    /// A value of a type that no feature has, by the type's name.
+    Other(&'a str),
+}
+
+impl fmt::Display for Cell<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cell::Missing => Ok(()),
+            Cell::Boolean(value) => value.fmt(f),
+            Cell::Integer(value) => value.fmt(f),
+            Cell::Number(value) => value.fmt(f),
+            Cell::Text(text) | Cell::Csv(text) => f.write_str(text),
+            Cell::Other(name) => write!(f, "<{name}>"),
+        }
+    }
+}
+
+/// Takes a value of the row being read, by the number of its column.
+pub type Put<'a> = &'a mut dyn FnMut(usize, Cell<'_>);
+
+/// Goes through a table row by row.
+pub struct Reader<'a> {
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Csv(csv::CsvReader<'a>),
+    Parquet(parquet::ParquetReader<'a>),
+    Ndjson(ndjson::NdjsonReader<'a>),
+}
+
+impl<'a> Reader<'a> {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// When the file can't be opened, is empty, or is not of this format.
+    pub fn open(path: &Path, format: Format, progress: &'a dyn Progress) -> Result<Reader<'a>, DataError> {
+        let source = match format {
+            Format::Csv => Source::Csv(csv::CsvReader::open(path, progress)?),
+            Format::Parquet => Source::Parquet(parquet::ParquetReader::open(path, progress)?),
+            Format::Ndjson => Source::Ndjson(ndjson::NdjsonReader::open(path, progress)?),
+        };
+        Ok(Reader { source })
+    }
+
+    /// The names of the columns; for NDJSON, those met so far.
+    pub fn columns(&self) -> &[String] {
+        match &self.source {
+            Source::Csv(source) => source.columns(),
+            Source::Parquet(source) => source.columns(),
+            Source::Ndjson(source) => source.columns(),
+        }
+    }
+
+    /// Reads a row. A column that is not put has no value in this row. False
+    /// after the last row.
+    ///
+    /// # Errors
+    /// When the row is not what the format demands.
+    pub fn row(&mut self, put: Put<'_>) -> Result<bool, DataError> {
+        match &mut self.source {
+            Source::Csv(source) => source.row(put),
+            Source::Parquet(source) => source.row(put),
+            Source::Ndjson(source) => source.row(put),
+        }
+    }
+}
+
+/// The bytes of a file or of standard input, counted while they are read.
+struct Counted<'a> {
+    inner: Box<dyn Read>,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Counted<'a> {
+    fn open(path: &Path, progress: &'a dyn Progress) -> Result<Counted<'a>, DataError> {
+        let (inner, len): (Box<dyn Read>, _) = if is_standard(path) {
+            (Box::new(std::io::stdin().lock()), None)
+        } else {
+            let (file, len) = open(path)?;
+            (Box::new(file), len)
+        };
+        progress.start(&format!("reading {}", path.display()), len, Unit::Bytes);
+        Ok(Counted { inner, progress })
+    }
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.progress.advance(read as u64);
+        Ok(read)
+    }
+}
+
+/// A file and, where it is a regular one, its size.
+fn open(path: &Path) -> Result<(File, Option<u64>), DataError> {
+    let fail = |e| DataError::new(path, DataErrorKind::Open(e));
+    let file = File::open(path).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if metadata.is_dir() {
+        return Err(fail(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+    }
+    Ok((file, metadata.is_file().then_some(metadata.len())))
+}
+
+/// A column that grows; its type is found on the way.
+#[derive(Debug, Default)]
+enum Builder {
+    /// Only missing values so far.
+    #[default]
+    Nothing,
+    Number(Vec<f64>),
+    Integer(Vec<Option<i64>>),
+    Boolean(Vec<Option<bool>>),
+    Text(Vec<Option<String>>),
+    /// CSV cells, one after another, whose type is known at the end.
+    Cells { text: String, ends: Vec<usize> },
+    Other(String),
+}
+
+impl Builder {
+    /// Puts the value of a row, missing ones before it included. What came, if
+    /// it does not go with the rows before.
+    fn put(&mut self, row: usize, cell: Cell<'_>) -> Result<(), String> {
+        match (&mut *self, cell) {
+            (_, Cell::Missing) => {}
+            (Builder::Nothing, _) => {
+                *self = match cell {
+                    Cell::Missing => Builder::Nothing,
+                    Cell::Boolean(_) => Builder::Boolean(Vec::new()),
+                    Cell::Integer(_) => Builder::Integer(Vec::new()),
+                    Cell::Number(_) => Builder::Number(Vec::new()),
+                    Cell::Text(_) => Builder::Text(Vec::new()),
+                    Cell::Csv(_) => Builder::Cells {
+                        text: String::new(),
+                        ends: Vec::new(),
+                    },
+                    Cell::Other(name) => Builder::Other(name.to_owned()),
+                };
+                return self.put(row, cell);
+            }
+            (Builder::Boolean(v), Cell::Boolean(value)) => put_at(v, row, Some(value), None),
+            (Builder::Integer(v), Cell::Integer(value)) => put_at(v, row, Some(value), None),
+            (Builder::Integer(v), Cell::Number(value)) => {
+                // Exact, or the column would lose digits.
+                let numbers: Option<Vec<f64>> = v.iter().map(|v| v.map_or(Some(f64::NAN), exact)).collect();
+                let Some(mut numbers) = numbers else {
+                    return Err(format!("the number {value} after an integer that is not exact as one"));
+                };
+                put_at(&mut numbers, row, value, f64::NAN);
+                *self = Builder::Number(numbers);
+            }
+            (Builder::Number(v), Cell::Number(value)) => put_at(v, row, value, f64::NAN),
+            (Builder::Number(v), Cell::Integer(value)) => match exact(value) {
+                Some(value) => put_at(v, row, value, f64::NAN),
+                None => return Err(format!("the integer {value}, which is not exact as a number")),
+            },
+            (Builder::Text(v), Cell::Text(value)) => put_at(v, row, Some(value.to_owned()), None),
+            // Integers beyond 64 bits come as text, and take the others along.
+            (Builder::Integer(v), Cell::Text(value)) if is_large_integer(value) => {
+                let mut texts = v.iter().map(|v| v.map(|v| v.to_string())).collect();
+                put_at(&mut texts, row, Some(value.to_owned()), None);
+                *self = Builder::Text(texts);
+            }
+            (Builder::Text(v), Cell::Integer(value)) if v.iter().flatten().next_back().is_some_and(|t| is_integer(t)) => {
+                put_at(v, row, Some(value.to_string()), None);
+            }
+            (Builder::Cells { text, ends }, Cell::Csv(cell)) => {
+                let end = text.len();
+                ends.resize(row, end);
+                text.push_str(cell);
+                ends.push(text.len());
+            }
+            (Builder::Other(_), _) => {}
+            (_, Cell::Other(name)) => *self = Builder::Other(name.to_owned()),
+            (_, cell) => return Err(describe(cell)),
+        }
+        Ok(())
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Builder::Nothing => "nothing",
+            Builder::Number(_) => "a number",
+            Builder::Integer(_) => "an integer",
+            Builder::Boolean(_) => "a boolean",
+            Builder::Text(_) | Builder::Cells { .. } => "text",
+            Builder::Other(_) => "anything",
+        }
+    }
+
+    fn finish(self, rows: usize) -> Values {
+        match self {
+            Builder::Nothing => Values::Number(vec![f64::NAN; rows]),
+            Builder::Number(mut v) => {
+                v.resize(rows, f64::NAN);
+                Values::Number(v)
+            }
+            Builder::Integer(mut v) => {
+                v.resize(rows, None);
+                Values::Integer(v)
+            }
+            Builder::Boolean(mut v) => {
+                v.resize(rows, None);
+                Values::Boolean(v)
+            }
+            Builder::Text(mut v) => {
+                v.resize(rows, None);
+                Values::Text(v)
+            }
+            Builder::Cells { text, mut ends } => {
+                ends.resize(rows, text.len());
+                infer(&text, &ends)
+            }
+            Builder::Other(name) => Values::Other { name, rows },
+        }
+    }
+}
+
+fn put_at<T: Clone>(values: &mut Vec<T>, row: usize, value: T, missing: T) {
+    values.resize(row, missing);
+    values.push(value);
+}
+
+fn describe(cell: Cell<'_>) -> String {
+    match cell {
+        Cell::Boolean(value) => format!("the boolean {value}"),
+        Cell::Integer(_) | Cell::Number(_) => format!("the number {cell}"),
+        Cell::Text(text) | Cell::Csv(text) => format!("the text {}", error::shortened(text)),
+        Cell::Missing | Cell::Other(_) => cell.to_string(),
+    }
+}
+
+/// An integer as binary64, if that is exact.
+fn exact(value: i64) -> Option<f64> {
+    (value.unsigned_abs() <= 1 << 53).then_some(value as f64)
+}
+
+/// The narrowest type that all cells of a CSV column have.
+fn infer(text: &str, ends: &[usize]) -> Values {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let cells = starts.zip(ends).map(|(start, &end)| match &text[start..end] {
+        cell if is_missing(cell) => None,
+        cell => Some(cell),
+    });
+    if cells.clone().flatten().next().is_none() {
+        return Values::Number(vec![f64::NAN; ends.len()]);
+    }
+    if let Some(v) = all(cells.clone(), boolean) {
+        return Values::Boolean(v);
+    }
+    if let Some(v) = all(cells.clone(), |cell| cell.trim().parse().ok()) {
+        return Values::Integer(v);
+    }
+    if let Some(v) = all(cells.clone(), |cell| number(cell.trim())) {
+        return Values::Number(v.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect());
+    }
+    Values::Text(cells.map(|cell| cell.map(str::to_owned)).collect())
+}
+
+fn all<'a, T>(
+    cells: impl Iterator<Item = Option<&'a str>>,
+    parse: impl Fn(&'a str) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
+    cells
+        .map(|cell| match cell {
+            None => Some(None),
+            Some(cell) => parse(cell).map(Some),
+        })
+        .collect()
+}
+
+fn boolean(cell: &str) -> Option<bool> {
+    match cell {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number; an integer that binary64 would round is none.
+fn number(cell: &str) -> Option<f64> {
+    let value: f64 = cell.parse().ok()?;
+    // Fifteen digits are always exact.
+    if cell.len() > 15 && is_integer(cell) && value.to_string() != cell {
+        return None;
+    }
+    Some(value)
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_large_integer(text: &str) -> bool {
+    is_integer(text) && text.parse::<i64>().is_err()
+}

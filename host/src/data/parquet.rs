@@ -1,0 +1,185 @@
+//! Parquet, row by row over batches of columns.
+
+use super::{Counted, DataError, DataErrorKind, Put, Values, is_standard, open};
+use crate::output::{Progress, Unit};
+use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::ChunkReader;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
+use arrow_array::{Array, ArrayRef};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{ArrowError, DataType};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+const ROWS_AT_ONCE: usize = 4096;
+const MAGIC: &[u8; 4] = b"PAR1";
+
+pub(super) struct ParquetReader<'a> {
+    path: PathBuf,
+    batches: ParquetRecordBatchReader,
+    columns: Vec<String>,
+    types: Vec<DataType>,
+    values: Vec<Values>,
+    rows: usize,
+    next: usize,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> ParquetReader<'a> {
+    pub(super) fn open(path: &Path, progress: &'a dyn Progress) -> Result<ParquetReader<'a>, DataError> {
+        let fail = |kind| DataError::new(path, kind);
+        let (mut file, len) = match is_standard(path) {
+            true => (None, None),
+            false => {
+                let (file, len) = open(path)?;
+                (Some(file), len)
+            }
+        };
+        // The footer comes last, so what can't be sought is read whole.
+        let (Some(file), Some(len)) = (&mut file, len) else {
+            let mut bytes = Vec::new();
+            Counted::open(path, progress)?
+                .read_to_end(&mut bytes)
+                .map_err(|e| fail(DataErrorKind::Read(e)))?;
+            check_magic(path, &bytes[..bytes.len().min(4)], bytes.len() as u64)?;
+            return ParquetReader::new(path, Bytes::from(bytes), progress);
+        };
+        let mut start = Vec::new();
+        let read = file.take(4).read_to_end(&mut start).and_then(|_| file.seek(SeekFrom::Start(0)));
+        read.map_err(|e| fail(DataErrorKind::Read(e)))?;
+        check_magic(path, &start, len)?;
+        let file = file.try_clone().map_err(|e| fail(DataErrorKind::Read(e)))?;
+        ParquetReader::new(path, file, progress)
+    }
+
+    fn new(path: &Path, chunks: impl ChunkReader + 'static, progress: &'a dyn Progress) -> Result<ParquetReader<'a>, DataError> {
+        let fail = |e: ParquetError| DataError::new(path, DataErrorKind::Parquet(e));
+        // The types are those of the Parquet schema alone: what an Arrow
+        // writer noted beside it (dictionaries, view types) changes no value.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(chunks, options).map_err(fail)?;
+        let schema = builder.schema().clone();
+        let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let mut seen = HashSet::new();
+        if let Some(name) = columns.iter().find(|name| !seen.insert(name.as_str())) {
+            return Err(DataError::new(path, DataErrorKind::Duplicate(name.clone())));
+        }
+        let total = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+        progress.start(&format!("reading {}", path.display()), total, Unit::Rows);
+        Ok(ParquetReader {
+            path: path.to_owned(),
+            batches: builder.with_batch_size(ROWS_AT_ONCE).build().map_err(fail)?,
+            columns,
+            types: schema.fields().iter().map(|field| field.data_type().clone()).collect(),
+            values: Vec::new(),
+            rows: 0,
+            next: 0,
+            progress,
+        })
+    }
+
+    pub(super) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub(super) fn row(&mut self, put: Put<'_>) -> Result<bool, DataError> {
+        while self.next == self.rows {
+            let Some(batch) = self.batches.next() else {
+                return Ok(false);
+            };
+            let batch = batch.map_err(|e| DataError::new(&self.path, DataErrorKind::Parquet(e.into())))?;
+            let columns = batch.columns().iter().zip(&self.columns).zip(&self.types);
+            self.values = columns
+                .map(|((array, name), dtype)| {
+                    convert(array).map_err(|e| {
+                        let kind = DataErrorKind::Convert {
+                            column: name.clone(),
+                            dtype: dtype.to_string(),
+                            what: e.to_string(),
+                        };
+                        DataError::new(&self.path, kind)
+                    })
+                })
+                .collect::<Result<_, _>>()?;
+            self.rows = batch.num_rows();
+            self.next = 0;
+            self.progress.advance(self.rows as u64);
+        }
+        for (index, values) in self.values.iter().enumerate() {
+            put(index, values.get(self.next));
+        }
+        self.next += 1;
+        Ok(true)
+    }
+}
+
+fn check_magic(path: &Path, start: &[u8], len: u64) -> Result<(), DataError> {
+    match start {
+        [] => Err(DataError::new(path, DataErrorKind::Empty)),
+        start if start == MAGIC && len >= 12 => Ok(()),
+        _ => Err(DataError::new(path, DataErrorKind::NotParquet)),
+    }
+}
+
+/// A batch of a column; nulls become missing values.
+fn convert(array: &ArrayRef) -> Result<Values, ArrowError> {
+    let to = |dtype: &DataType| {
+        let options = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        cast_with_options(array, dtype, &options)
+    };
+    Ok(match array.data_type() {
+        DataType::Boolean => Values::Boolean(array.as_boolean().iter().collect()),
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32 => Values::Integer(to(&DataType::Int64)?.as_primitive::<Int64Type>().iter().collect()),
+        DataType::UInt64 => {
+            let values = array.as_primitive::<UInt64Type>();
+            let integers = values.iter().map(|v| v.map(i64::try_from).transpose()).collect();
+            match integers {
+                Ok(integers) => Values::Integer(integers),
+                Err(_) => Values::Text(values.iter().map(|v| v.map(|v| v.to_string())).collect()),
+            }
+        }
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            numbers(to(&DataType::Float64)?.as_primitive::<Float64Type>().iter())
+        }
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            // By way of text the number is rounded once.
+            let text = to(&DataType::Utf8)?;
+            let cells = text.as_string::<i32>().iter();
+            numbers(cells.map(|cell| cell.and_then(|cell| cell.parse().ok())))
+        }
+        DataType::Null => Values::Number(vec![f64::NAN; array.len()]),
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Date32
+        | DataType::Date64
+        | DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Timestamp(..) => {
+            let text = to(&DataType::LargeUtf8)?;
+            Values::Text(text.as_string::<i64>().iter().map(|v| v.map(str::to_owned)).collect())
+        }
+        DataType::Dictionary(_, inner) => convert(&to(inner)?)?,
+        other => Values::Other {
+            name: other.to_string(),
+            rows: array.len(),
+        },
+    })
+}
+
+fn numbers(values: impl Iterator<Item = Option<f64>>) -> Values {
+    Values::Number(values.map(|v| v.unwrap_or(f64::NAN)).collect())
+}

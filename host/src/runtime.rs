@@ -1,0 +1,424 @@
+//! Runs packed models: one engine a process, one pre-instance a model, and a
+//! pool of warm instances between calls.
+//!
+//! Calls are synchronous. A warm instance keeps its memory from call to call,
+//! which is what makes a call cheap; with [`Isolation::Request`] each call has
+//! a new one instead. An instance that trapped is never used again.
+
+mod cache;
+mod state;
+
+use crate::artifact::Artifact;
+use crate::bindings::exports::modelet::inference::predictor as wit;
+use crate::bindings::{Model, ModelPre};
+use cache::CodeCache;
+use modelet::api::{BatchOptions, Format, OnError};
+use state::State;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig, Store, Trap,
+};
+
+pub use wit::{FaultCode, FaultCount, Observation, Problem, Reply};
+
+/// How often the clock that stops guests ticks, and so how exact a deadline is.
+const TICK: Duration = Duration::from_millis(10);
+/// A component has a few small tables; a large model has not more of them.
+const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Up to this size a snapshot is mapped copy-on-write however sparse it is.
+const IMAGE_BYTES_MAX: u64 = 1 << 30;
+/// Compiling a component larger than this takes long enough to tell.
+const SLOW_COMPONENT_BYTES: usize = 1 << 20;
+
+/// Whether calls share instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Warm instances are used again.
+    #[default]
+    Pooled,
+    /// Each call has a new instance.
+    Request,
+}
+
+/// Where compiled code is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CodeCaching {
+    /// In `$MODELET_CACHE`, `$XDG_CACHE_HOME/modelet` or `~/.cache/modelet`.
+    #[default]
+    Default,
+    /// In this directory.
+    Directory(PathBuf),
+    /// Nowhere: every start compiles.
+    Off,
+}
+
+/// How models are run.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Whether calls share instances. Default: pooled.
+    pub isolation: Isolation,
+    /// The most linear memory of an instance, in bytes. Default: 512 MiB.
+    pub instance_memory_bytes_max: usize,
+    /// How far the memory of an instance may have grown for it to be used
+    /// again, in bytes: one huge batch should not be paid for ever. Default:
+    /// 64 MiB.
+    pub instance_growth_bytes_max: usize,
+    /// The most instances alive at once, over all models. Default: 128.
+    pub instances_max: u32,
+    /// The longest that a call may take, in milliseconds, to the nearest 10.
+    /// Default: 30,000.
+    pub deadline_ms: u64,
+    /// Where compiled code is kept.
+    pub cache: CodeCaching,
+    /// Told when something takes long, such as compiling. Default: nobody.
+    pub progress: fn(&str),
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> RuntimeConfig {
+        RuntimeConfig {
+            isolation: Isolation::Pooled,
+            instance_memory_bytes_max: 512 << 20,
+            instance_growth_bytes_max: 64 << 20,
+            instances_max: 128,
+            deadline_ms: 30_000,
+            cache: CodeCaching::Default,
+            progress: |_| {},
+        }
+    }
+}
+
+/// The engine that all models share.
+pub struct Runtime {
+    config: RuntimeConfig,
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<CodeCache>,
+}
+
+impl Runtime {
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// When the system does not give the address space or the thread that the
+    /// engine needs.
+    pub fn new(config: RuntimeConfig) -> anyhow::Result<Runtime> {
+        let engine = Engine::new(&engine_config(&config))?;
+        let linker = state::linker(&engine)?;
+        tick(&engine)?;
+        let directory = match &config.cache {
+            CodeCaching::Default => cache::default_directory(),
+            CodeCaching::Directory(directory) => Some(directory.clone()),
+            CodeCaching::Off => None,
+        };
+        let cache = directory.and_then(|directory| {
+            CodeCache::open(directory.clone())
+                .inspect_err(|error| {
+                    tracing::warn!(directory = %directory.display(), %error, "compiled code is not cached");
+                })
+                .ok()
+        });
+        Ok(Runtime {
+            config,
+            engine,
+            linker,
+            cache,
+        })
+    }
+
+    /// Makes a model ready to run: compiles it, or takes its code from the
+    /// cache, and makes a first instance.
+    ///
+    /// # Errors
+    /// When the component is not valid, does not fit the world, or does not
+    /// start.
+    pub fn load(&self, artifact: &Artifact) -> anyhow::Result<Arc<Loaded>> {
+        let start = Instant::now();
+        let (component, from_cache) = self.component(artifact)?;
+        refuse_async_imports(&self.engine, &component)?;
+        let pre = ModelPre::new(self.linker.instantiate_pre(&component)?)?;
+        let mut loaded = Loaded {
+            engine: self.engine.clone(),
+            pre,
+            isolation: self.config.isolation,
+            memory_bytes_max: self.config.instance_memory_bytes_max,
+            growth_bytes_max: self.config.instance_growth_bytes_max,
+            deadline_ticks: ticks(self.config.deadline_ms),
+            idle: Mutex::new(Vec::new()),
+            info: String::new(),
+            load_time: Duration::ZERO,
+            from_cache,
+        };
+        loaded.info = loaded.call(|instance| {
+            let predictor = instance.model.modelet_inference_predictor();
+            predictor.call_info(&mut instance.store)
+        })?;
+        loaded.load_time = start.elapsed();
+        Ok(Arc::new(loaded))
+    }
+
+    fn component(&self, artifact: &Artifact) -> anyhow::Result<(Component, bool)> {
+        let cached = self
+            .cache
+            .as_ref()
+            .map(|cache| (cache, cache.file(&self.engine, &artifact.file_sha256)));
+        if let Some((cache, file)) = &cached
+            && let Some(component) = cache.load(&self.engine, file)
+        {
+            return Ok((component, true));
+        }
+        if artifact.bytes.len() > SLOW_COMPONENT_BYTES {
+            let manifest = &artifact.manifest;
+            (self.config.progress)(&format!(
+                "compiling {} {} ({} KiB), which takes a while the first time",
+                manifest.name,
+                manifest.version,
+                artifact.bytes.len() >> 10
+            ));
+        }
+        let component = Component::new(&self.engine, &artifact.bytes)?;
+        if let Some((cache, file)) = &cached
+            && let Err(error) = cache.store(file, &component.serialize()?)
+        {
+            tracing::warn!(file = %file.display(), %error, "compiled code is not cached");
+        }
+        Ok((component, false))
+    }
+}
+
+fn engine_config(config: &RuntimeConfig) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    // A component is some four core instances: the module, what lowers its
+    // imports, and the shims between them.
+    let core_instances = config.instances_max.saturating_mul(8);
+    pool.total_component_instances(config.instances_max)
+        .total_core_instances(core_instances)
+        .total_memories(config.instances_max.saturating_mul(2))
+        .total_tables(core_instances)
+        .total_stacks(config.instances_max)
+        .max_memory_size(config.instance_memory_bytes_max)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        // Below this it is cheaper to clear a table than to give its pages back.
+        .table_keep_resident(64 << 10);
+    let mut engine = Config::new();
+    engine
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .memory_guaranteed_dense_image_size(IMAGE_BYTES_MAX)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine
+}
+
+/// Starts the clock that stops guests; it ends with the engine.
+fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("modelet-epochs".into()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}
+
+/// The number of ticks that give a call at least this long.
+fn ticks(deadline_ms: u64) -> u64 {
+    deadline_ms.div_ceil(TICK.as_millis() as u64).saturating_add(1)
+}
+
+/// Calls are synchronous, which a component that imports an `async func` can't
+/// be called by.
+fn refuse_async_imports(engine: &Engine, component: &Component) -> anyhow::Result<()> {
+    for (interface, item) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            continue;
+        };
+        for (name, item) in instance.exports(engine) {
+            if let ComponentItem::ComponentFunc(function) = item.ty
+                && function.async_()
+            {
+                anyhow::bail!("the component imports {interface}/{name}, an async function, which this host does not offer");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a call gave neither an answer nor a problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It took longer than it may.
+    Deadline,
+    /// The guest ran out of the memory that it may have.
+    Memory {
+        /// The most bytes that it may have.
+        bytes_max: usize,
+    },
+    /// The guest failed: what is said is for the log.
+    Trap(String),
+    /// All instances are in use.
+    Busy,
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CallError::Deadline => f.write_str("the model ran longer than it may"),
+            CallError::Memory { bytes_max } => {
+                write!(f, "the model needs more than the {} MiB of memory that it may have", bytes_max >> 20)
+            }
+            CallError::Trap(what) => write!(f, "the model failed: {what}"),
+            CallError::Busy => f.write_str("all instances are in use"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// What a call gives: an answer, or the model's refusal of the input.
+pub type Called = Result<Result<Reply, Problem>, CallError>;
+
+/// A model that is ready to run.
+pub struct Loaded {
+    engine: Engine,
+    pre: ModelPre<State>,
+    isolation: Isolation,
+    memory_bytes_max: usize,
+    growth_bytes_max: usize,
+    deadline_ticks: u64,
+    idle: Mutex<Vec<Instance>>,
+    info: String,
+    load_time: Duration,
+    from_cache: bool,
+}
+
+/// A component alive in its store.
+struct Instance {
+    store: Store<State>,
+    model: Model,
+    memory_bytes_at_start: usize,
+}
+
+impl Loaded {
+    /// Answers one record. `id` is written into the answer.
+    ///
+    /// # Errors
+    /// When the guest fails; input that the model refuses is a [`Problem`].
+    pub fn predict(&self, body: &[u8], id: Option<&str>) -> Called {
+        self.call(|instance| {
+            let predictor = instance.model.modelet_inference_predictor();
+            predictor.call_predict(&mut instance.store, body, id)
+        })
+    }
+
+    /// Answers many records.
+    ///
+    /// # Errors
+    /// As for [`Loaded::predict`].
+    pub fn predict_batch(&self, body: &[u8], options: BatchOptions, id: Option<&str>) -> Called {
+        let options = wit::BatchOptions {
+            format: match options.format {
+                Format::Json => wit::Format::Json,
+                Format::Ndjson => wit::Format::Ndjson,
+                Format::Csv => wit::Format::Csv,
+            },
+            on_error: match options.on_error {
+                OnError::Report => wit::OnError::Report,
+                OnError::Fail => wit::OnError::Fail,
+            },
+            full: options.full,
+            rows_max: options.rows_max,
+        };
+        self.call(|instance| {
+            let predictor = instance.model.modelet_inference_predictor();
+            predictor.call_predict_batch(&mut instance.store, body, options, id)
+        })
+    }
+
+    /// The manifest with the model's identity, as the component tells it.
+    pub fn info(&self) -> &str {
+        &self.info
+    }
+
+    /// How long it took to load.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// Whether its code came from the cache.
+    pub fn from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    fn call<R>(&self, function: impl FnOnce(&mut Instance) -> wasmtime::Result<R>) -> Result<R, CallError> {
+        let warm = match self.isolation {
+            Isolation::Pooled => self.idle().pop(),
+            Isolation::Request => None,
+        };
+        let mut instance = match warm {
+            Some(instance) => instance,
+            None => self.instantiate()?,
+        };
+        instance.store.set_epoch_deadline(self.deadline_ticks);
+        // WASI's blocking functions panic inside an asynchronous runtime: a
+        // guest that calls one must not take a thread of the server with it.
+        let result = catch_unwind(AssertUnwindSafe(|| function(&mut instance)));
+        match result {
+            Ok(Ok(value)) => {
+                self.keep(instance);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.explain(&instance, &error)),
+            Err(_) => Err(CallError::Trap("it called a function of the host that panicked".into())),
+        }
+    }
+
+    fn instantiate(&self) -> Result<Instance, CallError> {
+        let mut store = state::store(&self.engine, self.memory_bytes_max);
+        store.set_epoch_deadline(self.deadline_ticks);
+        match self.pre.instantiate(&mut store) {
+            Ok(model) => Ok(Instance {
+                model,
+                memory_bytes_at_start: store.data().memory.bytes,
+                store,
+            }),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(CallError::Busy),
+            Err(_) if store.data().memory.exhausted => Err(CallError::Memory {
+                bytes_max: self.memory_bytes_max,
+            }),
+            Err(error) => Err(CallError::Trap(format!("{error:#}"))),
+        }
+    }
+
+    fn keep(&self, instance: Instance) {
+        let memory = &instance.store.data().memory;
+        let grown = memory.bytes - instance.memory_bytes_at_start;
+        if self.isolation == Isolation::Pooled && grown <= self.growth_bytes_max && !memory.exhausted {
+            self.idle().push(instance);
+        }
+    }
+
+    fn explain(&self, instance: &Instance, error: &wasmtime::Error) -> CallError {
+        if matches!(error.downcast_ref(), Some(Trap::Interrupt)) {
+            CallError::Deadline
+        } else if instance.store.data().memory.exhausted {
+            CallError::Memory {
+                bytes_max: self.memory_bytes_max,
+            }
+        } else {
+            CallError::Trap(format!("{error:#}"))
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        // The list is whole at every moment, so a panic elsewhere is no harm.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,197 @@
+//! The typed exports of a packed component: conversions only.
+//!
+//! A component holds one model. `init` puts it there while `modelet pack`
+//! runs, and the snapshot that becomes the component keeps it.
+
+#[cfg(not(feature = "wasi-0-2"))]
+mod entry_0_3;
+#[cfg(feature = "wasi-0-2")]
+mod entry_0_2;
+
+use crate::api::metrics::Metrics;
+use crate::api::{self, BatchOptions, Reply, Request, Response, Service};
+use crate::model::Model;
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "model",
+        generate_all,
+    });
+}
+
+use bindings::exports::modelet::inference::predictor as wit;
+
+struct Component;
+
+bindings::export!(Component with_types_in bindings);
+
+/// The model and the counters of this instance.
+struct Instance {
+    service: Service,
+    metrics: Metrics,
+}
+
+thread_local! {
+    static INSTANCE: RefCell<Option<Instance>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` on the loaded model; `None` in a generic component.
+fn with_instance<R>(f: impl FnOnce(&mut Instance) -> R) -> Option<R> {
+    INSTANCE.with_borrow_mut(|instance| instance.as_mut().map(f))
+}
+
+/// Nanoseconds since some moment.
+fn clock() -> u64 {
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    START.with(|start| start.elapsed().as_nanos() as u64)
+}
+
+thread_local! {
+    /// Whether a panic's message is written to standard error. A typed call is
+    /// silent: there the host tells, and must not be called back meanwhile.
+    static PANICS_ARE_TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Answers an HTTP request; the entry points of both WASI versions call it.
+fn handle(request: Request<'_>) -> Response {
+    PANICS_ARE_TOLD.set(true);
+    with_instance(|instance| api::handle(&mut instance.service, &mut instance.metrics, request, clock))
+        .unwrap_or_else(|| not_packed().into())
+}
+
+fn not_packed() -> api::Problem {
+    api::Problem::new(
+        api::Kind::NotReady,
+        "this is the generic component, which holds no model; `modelet pack` makes one that does",
+    )
+}
+
+impl bindings::Guest for Component {
+    fn init(bundle: Vec<u8>) -> Result<(), String> {
+        INSTANCE.with_borrow_mut(|instance| {
+            if instance.is_some() {
+                return Err("the component already holds a model".into());
+            }
+            let model = Model::load(bundle).map_err(|e| e.to_string())?;
+            std::panic::set_hook(Box::new(|panic| {
+                if PANICS_ARE_TOLD.get() {
+                    eprintln!("{panic}");
+                }
+            }));
+            *instance = Some(Instance {
+                service: Service::new(model),
+                metrics: Metrics::default(),
+            });
+            Ok(())
+        })
+    }
+
+    fn predict_text(request: String) -> Result<String, String> {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let reply = with_instance(|instance| instance.service.predict(request.as_bytes(), None, clock));
+        match reply {
+            Some(Reply {
+                problem: None, body, ..
+            }) => Ok(text(body)),
+            Some(Reply {
+                problem: Some(problem),
+                ..
+            }) => Err(text(problem.body)),
+            None => Err(text(not_packed().body)),
+        }
+    }
+}
+
+impl wit::Guest for Component {
+    fn predict(body: Vec<u8>, request_id: Option<String>) -> Result<wit::Reply, wit::Problem> {
+        answer(with_instance(|instance| {
+            instance.service.predict(&body, request_id.as_deref(), clock)
+        }))
+    }
+
+    fn predict_batch(
+        body: Vec<u8>,
+        options: wit::BatchOptions,
+        request_id: Option<String>,
+    ) -> Result<wit::Reply, wit::Problem> {
+        let options = BatchOptions {
+            format: match options.format {
+                wit::Format::Json => api::Format::Json,
+                wit::Format::Ndjson => api::Format::Ndjson,
+                wit::Format::Csv => api::Format::Csv,
+            },
+            on_error: match options.on_error {
+                wit::OnError::Report => api::OnError::Report,
+                wit::OnError::Fail => api::OnError::Fail,
+            },
+            full: options.full,
+            rows_max: options.rows_max,
+        };
+        answer(with_instance(|instance| {
+            instance
+                .service
+                .predict_batch(&body, options, request_id.as_deref(), clock)
+        }))
+    }
+
+    fn info() -> String {
+        with_instance(|instance| instance.service.model().info().to_owned()).unwrap_or_else(|| "null".into())
+    }
+}
+
+fn answer(reply: Option<Reply>) -> Result<wit::Reply, wit::Problem> {
+    let reply = reply.unwrap_or_else(|| Reply {
+        problem: Some(not_packed()),
+        ..Reply::default()
+    });
+    let observation = wit::Observation {
+        columns: reply.columns,
+        status: reply.status,
+        bins: reply.bins,
+        labels: reply.labels,
+        scores: reply.scores,
+        faults: reply
+            .faults
+            .iter()
+            .map(|fault| wit::FaultCount {
+                feature: fault.feature,
+                code: fault_code(fault.code),
+                count: fault.count,
+            })
+            .collect(),
+    };
+    match reply.problem {
+        None => Ok(wit::Reply {
+            body: reply.body,
+            id: reply.id,
+            inference_ns: reply.inference_ns,
+            observation,
+        }),
+        Some(problem) => Err(wit::Problem {
+            status: problem.kind.status(),
+            kind: problem.kind.name().to_owned(),
+            body: problem.body,
+            observation,
+        }),
+    }
+}
+
+fn fault_code(code: crate::validate::FaultCode) -> wit::FaultCode {
+    use crate::validate::FaultCode;
+    match code {
+        FaultCode::Missing => wit::FaultCode::Missing,
+        FaultCode::Unknown => wit::FaultCode::Unknown,
+        FaultCode::Type => wit::FaultCode::Type,
+        FaultCode::Range => wit::FaultCode::Range,
+        FaultCode::Category => wit::FaultCode::Category,
+        FaultCode::NotFinite => wit::FaultCode::NotFinite,
+        FaultCode::TooLong => wit::FaultCode::TooLong,
+        FaultCode::Duplicate => wit::FaultCode::Duplicate,
+        FaultCode::Syntax => wit::FaultCode::Syntax,
+    }
+}

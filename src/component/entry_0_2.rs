@@ -1,0 +1,99 @@
+//! The HTTP handler of the WASI 0.2 build, for runtimes that do not speak 0.3:
+//! Spin 3 and 4.0, SpinKube's shim, wasmCloud. Every request gets a fresh
+//! instance there.
+
+use crate::api::{BODY_BYTES_MAX, Request, Response};
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
+use wasip2::io::streams::StreamError;
+
+struct Handler;
+
+wasip2::http::proxy::export!(Handler);
+
+impl Guest for Handler {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let method = match request.method() {
+            Method::Get => "GET".to_owned(),
+            Method::Head => "HEAD".to_owned(),
+            Method::Post => "POST".to_owned(),
+            Method::Put => "PUT".to_owned(),
+            Method::Delete => "DELETE".to_owned(),
+            Method::Connect => "CONNECT".to_owned(),
+            Method::Options => "OPTIONS".to_owned(),
+            Method::Trace => "TRACE".to_owned(),
+            Method::Patch => "PATCH".to_owned(),
+            Method::Other(name) => name,
+        };
+        let target = request.path_with_query().unwrap_or_else(|| "/".into());
+        let headers = request.headers();
+        let header = |name: &str| {
+            let value = headers.get(name).into_iter().next()?;
+            String::from_utf8(value).ok()
+        };
+        let (content_type, request_id) = (header("content-type"), header("x-request-id"));
+        drop(headers);
+        let body = match request.consume() {
+            Ok(body) => read(&body),
+            Err(()) => Some(Vec::new()),
+        };
+        let answer = super::handle(Request {
+            method: &method,
+            target: &target,
+            content_type: content_type.as_deref(),
+            request_id: request_id.as_deref(),
+            body: body.as_deref(),
+        });
+        respond(answer, method == "HEAD", out);
+    }
+}
+
+/// The whole body; `None` if it is larger than is accepted.
+fn read(body: &IncomingBody) -> Option<Vec<u8>> {
+    const CHUNK: u64 = 64 * 1024;
+    let mut bytes = Vec::new();
+    let Ok(stream) = body.stream() else {
+        return Some(bytes);
+    };
+    loop {
+        match stream.blocking_read(CHUNK) {
+            Ok(chunk) if bytes.len() + chunk.len() > BODY_BYTES_MAX => return None,
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(StreamError::Closed) => return Some(bytes),
+            // A body that broke off is judged by what arrived of it.
+            Err(StreamError::LastOperationFailed(_)) => return Some(bytes),
+        }
+    }
+}
+
+fn respond(answer: Response, head: bool, out: ResponseOutparam) {
+    let fields = Fields::new();
+    let length = answer.body.len().to_string();
+    let mut headers = vec![("content-type", answer.content_type), ("content-length", &length)];
+    if let Some(allow) = answer.allow {
+        headers.push(("allow", allow));
+    }
+    if let Some(id) = &answer.request_id {
+        headers.push(("x-request-id", id));
+    }
+    for (name, value) in headers {
+        // The names are valid, and so are the values: ids were checked.
+        let _ = fields.append(name, value.as_bytes());
+    }
+    let response = OutgoingResponse::new(fields);
+    let _ = response.set_status_code(answer.status);
+    let body = response.body();
+    ResponseOutparam::set(out, Ok(response));
+    let Ok(body) = body else { return };
+    if let (false, Ok(stream)) = (head, body.write()) {
+        for chunk in answer.body.chunks(4096) {
+            if stream.blocking_write_and_flush(chunk).is_err() {
+                return;
+            }
+        }
+    }
+    // Fails when the client is gone, which is not ours to mend.
+    let _ = OutgoingBody::finish(body, None);
+}
