@@ -309,6 +309,10 @@ impl Scores {
 }
 
 impl Predictions {
+    fn is_empty(&self) -> bool {
+        self.classes.is_empty() && self.labels.is_empty() && self.scores.get(0).is_none()
+    }
+
     fn reset(&mut self, manifest: &Manifest) {
         self.classes.clear();
         self.labels.clear();
@@ -339,6 +343,10 @@ impl Predictions {
                 return Err(wrong(format!("{rows} rows"), view.shape));
             }
             given += view.shape.len() / rows;
+        }
+        // While a model is packed, the width is not known before the first run.
+        if self.width == 0 && self.is_empty() {
+            self.width = given;
         }
         if given != self.width {
             return Err(wrong(

@@ -556,3 +556,186 @@ fn is_integer(text: &str) -> bool {
 fn is_large_integer(text: &str) -> bool {
     is_integer(text) && text.parse::<i64>().is_err()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Silent;
+    use std::path::PathBuf;
+
+    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (directory, path)
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Table, String> {
+        let (_directory, path) = file(name, bytes);
+        Table::read(&path, &Silent).map_err(|e| e.to_string().replace(path.to_str().unwrap(), name))
+    }
+
+    fn text(values: &[&str]) -> Values {
+        Values::Text(values.iter().map(|v| (!v.is_empty()).then(|| v.to_string())).collect())
+    }
+
+    #[test]
+    fn a_csv_column_has_the_narrowest_type_of_its_cells() {
+        struct Case(&'static str, Values);
+        let nan = f64::NAN;
+        for Case(cells, expected) in [
+            Case("1 -2 +3", Values::Integer(vec![Some(1), Some(-2), Some(3)])),
+            Case("1 _ 3", Values::Integer(vec![Some(1), None, Some(3)])),
+            Case("1 2.5 NaN", Values::Number(vec![1.0, 2.5, nan])),
+            Case("1e3 .5 -inf", Values::Number(vec![1000.0, 0.5, f64::NEG_INFINITY])),
+            Case("True FALSE NA", Values::Boolean(vec![Some(true), Some(false), None])),
+            Case("True 1 0", text(&["True", "1", "0"])),
+            Case("a null b", text(&["a", "", "b"])),
+            Case("2024-01-31 _ x", text(&["2024-01-31", "", "x"])),
+            Case("NA <NA> #N/A", Values::Number(vec![nan; 3])),
+            Case("9007199254740993 1 2", Values::Integer(vec![Some(9007199254740993), Some(1), Some(2)])),
+            Case("18446744073709551615 1 2", text(&["18446744073709551615", "1", "2"])),
+            Case("9007199254740993 1.5 2", text(&["9007199254740993", "1.5", "2"])),
+            Case("100000000000000000000 1.5 2", Values::Number(vec![1e20, 1.5, 2.0])),
+            Case("0x10 1 2", text(&["0x10", "1", "2"])),
+        ] {
+            // A second column, because a blank line is no row.
+            let rows: String = cells.split(' ').map(|cell| format!("{},1\n", cell.replace('_', ""))).collect();
+            let table = read("t.csv", format!("x,y\n{rows}").as_bytes()).unwrap();
+            assert_eq!(format!("{:?}", table.columns[0].values), format!("{expected:?}"), "{cells}");
+        }
+    }
+
+    #[test]
+    fn csv_is_read_as_spreadsheets_write_it() {
+        let table = read("t.CSV", "\u{feff},\"a, b\",é\r\n0,\"x \"\"y\"\"\nz\",1\r\n\r\n1,,2\r\n".as_bytes()).unwrap();
+        let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["Unnamed: 0", "a, b", "é"]);
+        assert_eq!(table.columns[1].values, text(&["x \"y\"\nz", ""]));
+        assert_eq!(table.column("é").unwrap().values, Values::Integer(vec![Some(1), Some(2)]));
+        assert_eq!(table.rows(), 2);
+        assert_eq!(table.columns[1].values.missing(), 1);
+    }
+
+    #[test]
+    fn the_columns_of_ndjson_stand_in_the_order_in_which_they_come() {
+        let lines = "{\"z\":1,\"a\":\"x\",\"t\":true}\n\n{\"a\":null,\"z\":2.5,\"late\":[1]}\n{\"t\":false}\n";
+        let table = read("t.jsonl", lines.as_bytes()).unwrap();
+        let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["z", "a", "t", "late"]);
+        assert_eq!(format!("{:?}", table.columns[0].values), "Number([1.0, 2.5, NaN])");
+        assert_eq!(table.columns[1].values, text(&["x", "", ""]));
+        assert_eq!(table.columns[2].values, Values::Boolean(vec![Some(true), None, Some(false)]));
+        assert_eq!(table.columns[3].values.kind(), "array");
+        let ids = read("t.ndjson", b"{\"id\":1}\n{\"id\":18446744073709551615}\n{\"id\":3}\n").unwrap();
+        assert_eq!(ids.columns[0].values, text(&["1", "18446744073709551615", "3"]));
+    }
+
+    #[test]
+    fn what_is_no_table_is_told_in_one_sentence() {
+        struct Case(&'static str, &'static [u8], &'static str);
+        for Case(name, bytes, expected) in [
+            Case("t.txt", b"a\n1\n", "t.txt: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got .txt"),
+            Case("t", b"a\n1\n", "t: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got no extension"),
+            Case("t.csv", b"", "t.csv: the file is empty"),
+            Case("t.csv", b" \n", "t.csv: the file is empty"),
+            Case("t.csv", b"a,b\n", "t.csv: there is no row of data"),
+            Case("t.csv", b"a,b,a\n1,2,3\n", "t.csv: the header names the column \"a\" twice"),
+            Case(
+                "t.csv",
+                b"a;b\n1;2\n",
+                "t.csv: the header has one column, and ';' in its name: expected columns separated by commas",
+            ),
+            Case(
+                "t.csv",
+                b"a,b\n1,2\n\"3\n4\",5\n6\n",
+                "t.csv: row 3 (line 5): expected 2 cells, as the header has, but got 1",
+            ),
+            Case(
+                "t.csv",
+                b"a,b\n1,2\nM\xfcller,5\n",
+                "t.csv: line 3: expected UTF-8 but got other bytes; save the file as UTF-8",
+            ),
+            Case("t.ndjson", b"\n", "t.ndjson: the file is empty"),
+            Case(
+                "t.ndjson",
+                b"{\"a\":1}\n[1]\n",
+                "t.ndjson: line 2: expected a JSON object but got invalid type: sequence, expected an object at column 0",
+            ),
+            Case(
+                "t.ndjson",
+                b"{\"a\":1}\n{\"a\":1,\"a\":2}\n",
+                "t.ndjson: line 2: expected a JSON object but got the member \"a\" twice at column 10",
+            ),
+            Case(
+                "t.ndjson",
+                b"{\"a\":1}\n{\"a\":\"x\"}\n",
+                "t.ndjson: row 2, column \"a\": expected an integer, as in the rows before, but got the text \"x\"",
+            ),
+            Case("t.parquet", b"", "t.parquet: the file is empty"),
+            Case(
+                "t.parquet",
+                b"a,b\n1,2\n1,2\n1,2\n",
+                "t.parquet: expected a Parquet file but its magic number is missing",
+            ),
+        ] {
+            assert_eq!(read(name, bytes).unwrap_err(), expected, "{}", String::from_utf8_lossy(bytes));
+        }
+        let missing = Table::read(Path::new("no/such.csv"), &Silent).unwrap_err();
+        assert!(matches!(missing.kind(), DataErrorKind::Open(_)), "{missing}");
+        assert!(missing.to_string().starts_with("no/such.csv: can't be opened"), "{missing}");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d.csv");
+        std::fs::create_dir(&path).unwrap();
+        assert!(Table::read(&path, &Silent).is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let fields = [
+            ("id", FieldType::Integer),
+            ("name", FieldType::Text),
+            ("x", FieldType::Number),
+            ("ok", FieldType::Boolean),
+        ]
+        .map(|(name, kind)| Field {
+            name: name.into(),
+            kind,
+        });
+        let rows = [
+            [Cell::Integer(9007199254740993), Cell::Text("a, \"b\""), Cell::Number(0.1), Cell::Boolean(true)],
+            [Cell::Missing, Cell::Missing, Cell::Missing, Cell::Missing],
+            [Cell::Integer(-1), Cell::Text("é"), Cell::Number(1e300), Cell::Boolean(false)],
+        ];
+        for name in ["t.csv", "t.parquet", "t.ndjson"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            let mut writer = Writer::create(&path, Format::of(&path).unwrap(), &fields).unwrap();
+            for row in &rows {
+                writer.row(row).unwrap();
+            }
+            assert!(!path.exists(), "{name} is there only when it is whole");
+            writer.finish().unwrap();
+            let table = Table::read(&path, &Silent).unwrap();
+            assert_eq!(table.rows(), 3, "{name}");
+            for (index, (column, field)) in table.columns.iter().zip(&fields).enumerate() {
+                assert_eq!(column.name, field.name, "{name}");
+                for (row, cells) in rows.iter().enumerate() {
+                    assert_eq!(column.values.get(row), cells[index], "{name}, {}, row {row}", field.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_is_left_as_it_was() {
+        let (directory, path) = file("t.csv", b"before");
+        let fields = [Field {
+            name: "x".into(),
+            kind: FieldType::Number,
+        }];
+        drop(Writer::create(&path, Format::Csv, &fields).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"before");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

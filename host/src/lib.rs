@@ -5,7 +5,9 @@
 
 pub mod artifact;
 pub mod data;
+pub mod embedded;
 pub mod output;
+pub mod pack;
 pub mod runtime;
 
 mod bindings;

@@ -6,7 +6,7 @@
 //! a new one instead. An instance that trapped is never used again.
 
 mod cache;
-mod state;
+pub(crate) mod state;
 
 use crate::artifact::Artifact;
 use crate::bindings::exports::modelet::inference::predictor as wit;

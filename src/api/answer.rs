@@ -329,10 +329,13 @@ impl Service {
             reply.status.push(0);
             reply.labels.push(class);
             reply.scores.push(score);
+            // While a model is packed, only the features have bins.
             if classes == 1 {
-                reply.bins.push(class.min(u32::from(BIN_REJECTED - 1)) as u8);
+                let bins = monitored.get(features).map(|column| &column.bins);
+                reply.bins.push(bins.map_or(0, |bins| bins.index(class as usize)));
             }
-            reply.bins.push(monitored.last().map_or(0, |column| column.bins.number(score)));
+            let bins = monitored.get(features + classes).map(|column| &column.bins);
+            reply.bins.push(bins.map_or(0, |bins| bins.number(score)));
             good += 1;
         }
         reply

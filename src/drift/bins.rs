@@ -137,6 +137,14 @@ impl Bins {
         }
     }
 
+    /// The bin of the category at this place in the list of all of them.
+    pub fn index(&self, place: usize) -> u8 {
+        match self {
+            Bins::Numeric { .. } => self.special(Special::Unseen),
+            Bins::Categorical { values } => place.min(values.len()) as u8,
+        }
+    }
+
     fn position(&self, values: &[Category], matches: impl Fn(&Category) -> bool) -> u8 {
         values.iter().position(matches).unwrap_or(values.len()) as u8
     }

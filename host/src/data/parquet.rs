@@ -183,3 +183,112 @@ fn convert(array: &ArrayRef) -> Result<Values, ArrowError> {
 fn numbers(values: impl Iterator<Item = Option<f64>>) -> Values {
     Values::Number(values.map(|v| v.unwrap_or(f64::NAN)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Table;
+    use super::*;
+    use crate::output::Silent;
+    use ::parquet::arrow::ArrowWriter;
+    use arrow_array::types::{Float32Type, Int8Type, Int32Type, TimestampMillisecondType};
+    use arrow_array::{
+        BooleanArray, Date32Array, Decimal128Array, DictionaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
+        UInt64Array,
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn every_type_of_column_is_read() {
+        struct Case(&'static str, ArrayRef, &'static str);
+        let timestamps = PrimitiveArray::<TimestampMillisecondType>::from(vec![Some(1_700_000_000_123), None]);
+        let cases = [
+            Case(
+                "int8",
+                Arc::new(PrimitiveArray::<Int8Type>::from(vec![Some(-5), None])),
+                "Integer([Some(-5), None])",
+            ),
+            Case(
+                "uint64",
+                Arc::new(UInt64Array::from(vec![Some(7), None])),
+                "Integer([Some(7), None])",
+            ),
+            Case(
+                "large uint64",
+                Arc::new(UInt64Array::from(vec![Some(u64::MAX), Some(1)])),
+                "Text([Some(\"18446744073709551615\"), Some(\"1\")])",
+            ),
+            Case(
+                "float32",
+                Arc::new(PrimitiveArray::<Float32Type>::from(vec![Some(0.1), None])),
+                "Number([0.10000000149011612, NaN])",
+            ),
+            Case(
+                "boolean",
+                Arc::new(BooleanArray::from(vec![Some(true), None])),
+                "Boolean([Some(true), None])",
+            ),
+            Case(
+                "dictionary",
+                Arc::new(DictionaryArray::<Int32Type>::from_iter([Some("a"), None])),
+                "Text([Some(\"a\"), None])",
+            ),
+            Case(
+                "decimal",
+                Arc::new(
+                    Decimal128Array::from(vec![Some(12345), None])
+                        .with_precision_and_scale(10, 2)
+                        .unwrap(),
+                ),
+                "Number([123.45, NaN])",
+            ),
+            Case(
+                "date",
+                Arc::new(Date32Array::from(vec![Some(19_000), None])),
+                "Text([Some(\"2022-01-08\"), None])",
+            ),
+            Case(
+                "timestamp",
+                Arc::new(timestamps.clone()),
+                "Text([Some(\"2023-11-14T22:13:20.123\"), None])",
+            ),
+            Case(
+                "timestamp with a time zone",
+                Arc::new(timestamps.with_timezone("Europe/Berlin")),
+                "Text([Some(\"2023-11-14T22:13:20.123Z\"), None])",
+            ),
+            Case(
+                "list",
+                Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)]), None])),
+                "Other { name: \"List(Int32, field: 'element')\", rows: 2 }",
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(cases.iter().map(|c| (c.0, c.1.clone(), true))).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let table = Table::read(&path, &Silent).unwrap();
+        for (Case(name, _, expected), column) in cases.iter().zip(&table.columns) {
+            assert_eq!(column.name, *name);
+            assert_eq!(format!("{:?}", column.values), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a"; 100]));
+        let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        for len in [4, 11, 12, 40, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..len]).unwrap();
+            let error = Table::read(&path, &Silent).unwrap_err();
+            assert!(error.to_string().contains("t.parquet: "), "{error}");
+        }
+    }
+}

@@ -710,3 +710,35 @@ fn fold(op: Op, constants: &[&Tensor]) -> Why<Tensor> {
     let result = workspace.output(&program, &inputs, 0);
     Ok(result.map(|view| view.to_tensor()).unwrap_or_default())
 }
+
+/// What the graph declares of its outputs, for the neural engine.
+pub fn declared_outputs(model: &onnx::Model) -> Vec<Output> {
+    let Some(graph) = &model.graph else {
+        return Vec::new();
+    };
+    let labels = graph.node.iter().find_map(|node| {
+        ["classlabels_int64s", "classlabels_ints"]
+            .iter()
+            .find_map(|name| class_labels(node, name).ok())
+    });
+    graph
+        .output
+        .iter()
+        .map(|output| Output {
+            name: output.name.clone(),
+            dtype: output
+                .r#type
+                .as_ref()
+                .and_then(|t| t.tensor_type.as_ref())
+                .and_then(|t| onnx::dtype(t.elem_type).ok()),
+            labels: labels.clone(),
+            operator: graph
+                .node
+                .iter()
+                .find(|node| node.output.contains(&output.name))
+                .map(|node| node.op_type.clone())
+                .unwrap_or_default(),
+            zip_map: false,
+        })
+        .collect()
+}

@@ -8,12 +8,12 @@ use wasmtime_wasi_http::{
 };
 
 /// The data of one store.
-pub(super) struct State {
+pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     refuse: Refuse,
     table: ResourceTable,
-    pub(super) memory: Memory,
+    pub(crate) memory: Memory,
 }
 
 impl WasiView for State {
@@ -53,11 +53,11 @@ impl WasiHttpHooks for Refuse {
 
 /// Accounts for the linear memory of a store.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// Bytes in use.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Whether the guest asked for more than it may have.
-    pub(super) exhausted: bool,
+    pub(crate) exhausted: bool,
     bytes_max: usize,
 }
 
@@ -78,9 +78,14 @@ impl ResourceLimiter for Memory {
 }
 
 /// A store for one instance.
-pub(super) fn store(engine: &Engine, bytes_max: usize) -> Store<State> {
+pub(crate) fn store(engine: &Engine, bytes_max: usize) -> Store<State> {
+    store_with(engine, WasiCtxBuilder::new().build(), bytes_max)
+}
+
+/// A store whose guest has these clocks and random numbers.
+pub(crate) fn store_with(engine: &Engine, wasi: WasiCtx, bytes_max: usize) -> Store<State> {
     let state = State {
-        wasi: WasiCtxBuilder::new().build(),
+        wasi,
         http: WasiHttpCtx::new(),
         refuse: Refuse,
         table: ResourceTable::new(),
@@ -97,7 +102,7 @@ pub(super) fn store(engine: &Engine, bytes_max: usize) -> Store<State> {
 }
 
 /// The WASI that components import, 0.2 and 0.3, for synchronous calls.
-pub(super) fn linker(engine: &Engine) -> Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;

@@ -1,0 +1,562 @@
+//! The host's HTTP routes: a request's bytes go to a model's component, its
+//! answer's bytes go back.
+//!
+//! Nothing here reads a feature. The routes that every home has answer as the
+//! component's own handler does (`modelet::api`); some more are the host's
+//! only. Several models are served side by side under `/models/<name>`; the
+//! first one also at the root.
+
+mod body;
+mod id;
+mod openapi;
+pub mod pages;
+
+use crate::artifact::Artifact;
+use crate::metrics::{self, Counters, Failure};
+use crate::runtime::{CallError, Called, Loaded, Observation};
+use body::{BodyError, BodyLimits, Budget, Whole};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT, LOCATION,
+    RETRY_AFTER,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use id::{RequestId, X_REQUEST_ID};
+use modelet::api::{self, BatchOptions, Format, Kind, Problem, Route};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Target of the access log's events.
+pub const ACCESS_LOG: &str = "modelet::access";
+
+/// A body up to this size is answered on the thread that read it; a larger one
+/// is likely to be a batch that would keep other connections waiting.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+/// So is a model that takes longer than this for one record.
+const INLINE_TIME_NS_MAX: u64 = 1_000_000;
+
+const HTML: &str = "text/html; charset=utf-8";
+const OCTETS: &str = "application/octet-stream";
+/// The pages bring their own scripts and styles, and ask only this server.
+const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'";
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Every(Route),
+    OpenApi,
+    Docs,
+    Bundle,
+    Page,
+}
+
+/// The routes as metrics name them, in the order of [`Target::number`].
+const ROUTES: [&str; 12] = [
+    "/predict",
+    "/predict/batch",
+    "/health",
+    "/ready",
+    "/model/info",
+    "/metrics",
+    "/drift",
+    "/openapi.json",
+    "/docs",
+    "/model/bundle",
+    "page",
+    "other",
+];
+const OTHER: usize = ROUTES.len() - 1;
+/// The routes for predictions, whose requests are timed.
+const ROUTES_TIMED: usize = 2;
+
+impl Target {
+    fn from_path(path: &str) -> Option<Target> {
+        if let Some(route) = Route::from_path(path) {
+            return Some(Target::Every(route));
+        }
+        match path {
+            "/openapi.json" => Some(Target::OpenApi),
+            "/docs" => Some(Target::Docs),
+            "/model/bundle" => Some(Target::Bundle),
+            "/" => Some(Target::Page),
+            path => pages::page(path).map(|_| Target::Page),
+        }
+    }
+
+    fn number(self) -> usize {
+        match self {
+            Target::Every(Route::Predict) => 0,
+            Target::Every(Route::PredictBatch) => 1,
+            Target::Every(Route::Health) => 2,
+            Target::Every(Route::Ready) => 3,
+            Target::Every(Route::ModelInfo) => 4,
+            Target::Every(Route::Metrics) => 5,
+            Target::Every(Route::Drift) => 6,
+            Target::OpenApi => 7,
+            Target::Docs => 8,
+            Target::Bundle => 9,
+            Target::Page => 10,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Target::Every(route) => route.allow(),
+            _ => "GET, HEAD",
+        }
+    }
+
+    fn has(self, method: &Method) -> bool {
+        match self {
+            Target::Every(Route::Predict | Route::PredictBatch) => method == Method::POST,
+            _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+}
+
+/// A model that is served.
+pub struct Served {
+    name: String,
+    version: String,
+    sha256: String,
+    features: Vec<String>,
+    loaded: Arc<Loaded>,
+    counters: Counters,
+    info: Bytes,
+    openapi: Bytes,
+    bundle_path: Option<PathBuf>,
+    bundle: OnceLock<Option<Bytes>>,
+    /// How long a record took lately, a moving average.
+    recent_ns: AtomicU64,
+}
+
+impl Served {
+    /// A loaded model, at the root of the server or under its name.
+    pub fn new(artifact: &Artifact, loaded: Arc<Loaded>, at_root: bool) -> Served {
+        let manifest = &artifact.manifest;
+        let base = if at_root { "/" } else { &format!("/models/{}", manifest.name) };
+        let mut info = loaded.info().to_owned();
+        // The component can't know the hash of the file that it is in.
+        if info.pop() == Some('}') {
+            info.push_str(&format!(",\"file_sha256\":\"{}\"}}", artifact.file_sha256));
+        }
+        Served {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            sha256: artifact.bundle_sha256.clone(),
+            features: manifest.features.iter().map(|feature| feature.name.clone()).collect(),
+            counters: Counters::new(&ROUTES, ROUTES_TIMED, manifest.features.len()),
+            info: info.into(),
+            openapi: openapi::document(artifact, base).into(),
+            bundle_path: artifact.path.as_ref().map(|path| path.with_extension("bundle")),
+            bundle: OnceLock::new(),
+            recent_ns: AtomicU64::new(0),
+            loaded,
+        }
+    }
+
+    fn call(&self, body: &[u8], options: Option<BatchOptions>, id: &RequestId) -> Called {
+        match options {
+            Some(options) => self.loaded.predict_batch(body, options, Some(id.as_str())),
+            None => self.loaded.predict(body, Some(id.as_str())),
+        }
+    }
+
+    /// Updates the moving average; what is lost in a race does not matter.
+    fn note_time(&self, time_ns: u64) {
+        let recent_ns = self.recent_ns.load(Ordering::Relaxed);
+        self.recent_ns
+            .store(recent_ns - recent_ns / 8 + time_ns / 8, Ordering::Relaxed);
+    }
+
+    /// The bundle beside the component, if it is the one inside it.
+    async fn bundle(self: &Arc<Self>) -> Option<Bytes> {
+        if let Some(bundle) = self.bundle.get() {
+            return bundle.clone();
+        }
+        let model = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || {
+            let bytes = std::fs::read(model.bundle_path.as_ref()?).ok()?;
+            (modelet::bundle::sha256_hex(&bytes) == model.sha256).then(|| Bytes::from(bytes))
+        });
+        let bundle = read.await.ok().flatten();
+        self.bundle.get_or_init(|| bundle).clone()
+    }
+}
+
+/// The limits that requests are held to.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// The most bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// The most bytes that the larger bodies may need together.
+    pub bodies_bytes_max: usize,
+    /// The most records of a batch.
+    pub batch_rows_max: u32,
+    /// The longest that a body may take to arrive.
+    pub body_read_timeout: Duration,
+    /// The longest that a request may wait for others.
+    pub queue_timeout: Duration,
+    /// How many long calls run at a time.
+    pub long_calls_max: usize,
+}
+
+/// Models behind their routes.
+pub struct Server {
+    models: Vec<Arc<Served>>,
+    bodies: BodyLimits,
+    batch_rows_max: u32,
+    queue_timeout: Duration,
+    long_calls: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+impl Server {
+    /// A server of these models, of which there is at least one.
+    pub fn new(models: Vec<Served>, limits: &HttpLimits) -> Server {
+        Server {
+            models: models.into_iter().map(Arc::new).collect(),
+            bodies: BodyLimits {
+                bytes_max: limits.body_bytes_max,
+                read_timeout: limits.body_read_timeout,
+                budget: Budget::new(limits.bodies_bytes_max),
+            },
+            batch_rows_max: limits.batch_rows_max,
+            queue_timeout: limits.queue_timeout,
+            long_calls: Arc::new(Semaphore::new(limits.long_calls_max)),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on `/ready` says no.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The model that a path is about, and the path within its routes.
+    fn resolve<'a>(&self, path: &'a str) -> (&Arc<Served>, &'a str) {
+        if let Some(rest) = path.strip_prefix("/models/")
+            && let Some(end) = rest.find('/')
+            && let Some(model) = self.models.iter().find(|model| model.name == rest[..end])
+        {
+            return (model, &rest[end..]);
+        }
+        (&self.models[0], path)
+    }
+
+    /// Answers a request; whatever happens, there is an answer.
+    pub async fn answer(
+        self: Arc<Server>,
+        request: http::Request<Incoming>,
+    ) -> Result<http::Response<Full<Bytes>>, Infallible> {
+        let start = Instant::now();
+        let (head, body) = request.into_parts();
+        let (model, path) = self.resolve(head.uri.path());
+        let _in_flight = model.counters.in_flight();
+        let id = RequestId::of(&head.headers);
+        let target = Target::from_path(path);
+        let answer = match target {
+            None => Answer::problem(Route::not_found(path), &id),
+            Some(target) if !target.has(&head.method) => method_not_allowed(target, path, &head.method, &id),
+            Some(Target::Every(Route::Predict)) => self.predict(model, &head, body, false, &id).await,
+            Some(Target::Every(Route::PredictBatch)) => self.predict(model, &head, body, true, &id).await,
+            Some(target) => self.get(model, target, path, &head.headers, &id).await,
+        };
+        let duration = start.elapsed();
+        let route = target.map_or(OTHER, Target::number);
+        model.counters.request(route, answer.status.as_u16(), duration);
+        tracing::info!(
+            target: ACCESS_LOG,
+            method = head.method.as_str(),
+            path = head.uri.path(),
+            status = answer.status.as_u16(),
+            duration_us = duration.as_nanos() as f64 / 1e3,
+            inference_us = answer.inference_ns as f64 / 1e3,
+            rows = answer.rows,
+            bytes_in = answer.bytes_in,
+            bytes_out = answer.body.len(),
+            request_id = answer.id.as_deref().unwrap_or(id.as_str()),
+            traceparent = text(&head.headers, "traceparent"),
+            model = model.name,
+            version = model.version,
+            sha256 = model.sha256,
+        );
+        Ok(answer.into_response(id, head.method == Method::HEAD))
+    }
+
+    async fn predict(&self, model: &Arc<Served>, head: &Parts, body: Incoming, batch: bool, id: &RequestId) -> Answer {
+        let options = match self.options(head, batch) {
+            Ok(options) => options,
+            Err(problem) => return Answer::problem(problem, id),
+        };
+        let expect_continue = head.headers.contains_key(EXPECT);
+        let whole = match body::read(body, &self.bodies, expect_continue).await {
+            Ok(whole) => whole,
+            Err(error) => return self.unread(error, id),
+        };
+        let called = if whole.bytes.len() <= INLINE_BYTES_MAX
+            && model.recent_ns.load(Ordering::Relaxed) <= INLINE_TIME_NS_MAX
+        {
+            model.call(&whole.bytes, options, id)
+        } else {
+            self.long_call(model, &whole, options, id).await
+        };
+        let answer = match called {
+            Ok(Ok(reply)) => {
+                model.counters.inference(reply.inference_ns);
+                if !batch {
+                    model.note_time(reply.inference_ns);
+                }
+                Answer {
+                    id: reply.id,
+                    inference_ns: reply.inference_ns,
+                    ..Answer::new(StatusCode::OK, api::JSON, reply.body).with_rows(model, &reply.observation)
+                }
+            }
+            Ok(Err(problem)) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Answer::new(status, api::PROBLEM_JSON, problem.body).with_rows(model, &problem.observation)
+            }
+            Err(error) => fail(model, &error, batch, id),
+        };
+        Answer {
+            bytes_in: whole.bytes.len(),
+            ..answer
+        }
+    }
+
+    /// How a body is to be read; `None` for a single record.
+    fn options(&self, head: &Parts, batch: bool) -> Result<Option<BatchOptions>, Problem> {
+        if let Some(encoding) = text(&head.headers, CONTENT_ENCODING)
+            && !encoding.eq_ignore_ascii_case("identity")
+        {
+            return Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                format!("content-encoding {encoding:?} is not accepted; send the body as it is"),
+            ));
+        }
+        let content_type = text(&head.headers, CONTENT_TYPE);
+        if batch {
+            let query = head.uri.query().unwrap_or("");
+            return BatchOptions::from_request(query, content_type, self.batch_rows_max).map(Some);
+        }
+        match Format::from_content_type(content_type)? {
+            Format::Json => Ok(None),
+            _ => Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "/predict takes application/json; rows as NDJSON or CSV go to /predict/batch",
+            )),
+        }
+    }
+
+    /// A call that would keep other connections waiting, on a thread of its
+    /// own; only so many run at a time as there are processors for.
+    async fn long_call(
+        &self,
+        model: &Arc<Served>,
+        whole: &Whole<'_>,
+        options: Option<BatchOptions>,
+        id: &RequestId,
+    ) -> Called {
+        let queued = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.long_calls).acquire_owned());
+        let Ok(Ok(permit)) = queued.await else {
+            return Err(CallError::Busy);
+        };
+        let (model, body, id) = (Arc::clone(model), whole.bytes.clone(), id.clone());
+        let call = tokio::task::spawn_blocking(move || {
+            let called = model.call(&body, options, &id);
+            drop(permit);
+            called
+        });
+        call.await
+            .unwrap_or_else(|error| Err(CallError::Trap(format!("the call did not end: {error}"))))
+    }
+
+    /// The answer to a request whose body was not read.
+    fn unread(&self, error: BodyError, id: &RequestId) -> Answer {
+        let problem = match error {
+            BodyError::TooLarge => Problem::new(
+                Kind::BodyTooLarge,
+                format!("the body has more than {} bytes", self.bodies.bytes_max),
+            ),
+            BodyError::Slow => Problem::new(
+                Kind::RequestTimeout,
+                format!("the body did not arrive within {} ms", self.bodies.read_timeout.as_millis()),
+            ),
+            BodyError::Broken(error) => Problem::new(Kind::MalformedBody, format!("the body broke off: {error}")),
+            BodyError::Crowded => Problem::new(Kind::NotReady, "too many large bodies are being read; try again later"),
+        };
+        let close = problem.kind == Kind::RequestTimeout;
+        Answer {
+            close,
+            ..Answer::problem(problem, id)
+        }
+    }
+
+    async fn get(&self, model: &Arc<Served>, target: Target, path: &str, headers: &HeaderMap, id: &RequestId) -> Answer {
+        let ok = |content_type, body: Bytes| Answer::new(StatusCode::OK, content_type, body);
+        match target {
+            Target::Every(Route::Health) => ok(api::JSON, Bytes::from_static(b"{\"status\":\"ok\"}")),
+            Target::Every(Route::Ready) if self.draining.load(Ordering::Relaxed) => {
+                Answer::problem(Problem::new(Kind::NotReady, "the server is shutting down"), id)
+            }
+            Target::Every(Route::Ready) => ok(api::JSON, Bytes::from_static(b"{\"status\":\"ready\"}")),
+            Target::Every(Route::ModelInfo) => ok(api::JSON, model.info.clone()),
+            Target::Every(Route::Metrics) => self.metrics(headers),
+            Target::Every(_) => Answer::problem(
+                Problem::new(Kind::NoCollector, "this version of the modelet host does not aggregate drift yet"),
+                id,
+            ),
+            Target::OpenApi => ok(api::JSON, model.openapi.clone()),
+            Target::Docs => ok(HTML, Bytes::from_static(pages::DOCS)),
+            Target::Bundle => match model.bundle().await {
+                Some(bundle) => ok(OCTETS, bundle),
+                None => Answer::problem(
+                    Problem::new(
+                        Kind::NotFound,
+                        "the model's bundle is not beside its component, or is another model's",
+                    ),
+                    id,
+                ),
+            },
+            Target::Page => match pages::page(path) {
+                Some((content_type, bytes)) => ok(content_type, Bytes::from_static(bytes)),
+                None => Answer {
+                    location: Some("docs"),
+                    ..Answer::new(StatusCode::TEMPORARY_REDIRECT, HTML, Bytes::new())
+                },
+            },
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let subjects: Vec<metrics::Subject<'_>> = self
+            .models
+            .iter()
+            .map(|model| metrics::Subject {
+                name: &model.name,
+                version: &model.version,
+                sha256: &model.sha256,
+                features: &model.features,
+                counters: &model.counters,
+            })
+            .collect();
+        let text = metrics::render(&subjects);
+        let accept = self::text(headers, "accept").unwrap_or("");
+        if accept.contains("application/openmetrics-text") {
+            Answer::new(StatusCode::OK, metrics::OPENMETRICS, metrics::openmetrics(&text))
+        } else {
+            Answer::new(StatusCode::OK, api::PROMETHEUS, text)
+        }
+    }
+}
+
+fn method_not_allowed(target: Target, path: &str, method: &Method, id: &RequestId) -> Answer {
+    let allow = target.allow();
+    let method = method.as_str();
+    let method = &method[..method.floor_char_boundary(32)];
+    let detail = format!("{path} has the method {allow} but got {method:?}");
+    Answer {
+        allow: Some(allow),
+        ..Answer::problem(Problem::new(Kind::MethodNotAllowed, detail), id)
+    }
+}
+
+/// The answer to a request that the model failed on. The client is told what it
+/// can change; the log is told why.
+fn fail(model: &Served, error: &CallError, batch: bool, id: &RequestId) -> Answer {
+    let (failure, kind) = match error {
+        CallError::Deadline => (Failure::Deadline, Kind::DeadlineExceeded),
+        CallError::Memory { .. } if batch => (Failure::Memory, Kind::BatchTooLarge),
+        CallError::Memory { .. } => (Failure::Memory, Kind::Internal),
+        CallError::Trap(_) => (Failure::Trap, Kind::Internal),
+        CallError::Busy => (Failure::Busy, Kind::NotReady),
+    };
+    model.counters.failure(failure);
+    tracing::error!(request_id = id.as_str(), model = model.name, sha256 = model.sha256, "{error}");
+    let detail = match error {
+        CallError::Trap(_) => "the model failed on this request; the log of the server says why".to_owned(),
+        error => error.to_string(),
+    };
+    Answer::problem(Problem::new(kind, detail), id)
+}
+
+/// A header's value, if it is one of text.
+fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
+    // What is not text is no value that anything here accepts.
+    headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}
+
+/// An answer before it is put into HTTP's words.
+struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    allow: Option<&'static str>,
+    location: Option<&'static str>,
+    close: bool,
+    /// The id that the request's body brought, in place of the header's.
+    id: Option<String>,
+    rows: usize,
+    bytes_in: usize,
+    inference_ns: u64,
+}
+
+impl Answer {
+    fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+        Answer {
+            status,
+            content_type,
+            body: body.into(),
+            allow: None,
+            location: None,
+            close: false,
+            id: None,
+            rows: 0,
+            bytes_in: 0,
+            inference_ns: 0,
+        }
+    }
+
+    fn problem(problem: Problem, id: &RequestId) -> Answer {
+        let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer::new(status, api::PROBLEM_JSON, problem.with_id(Some(id.as_str())).body)
+    }
+
+    fn with_rows(self, model: &Served, observation: &Observation) -> Answer {
+        model.counters.rows(observation);
+        Answer {
+            rows: observation.status.len(),
+            ..self
+        }
+    }
+
+    fn into_response(self, id: RequestId, head: bool) -> http::Response<Full<Bytes>> {
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        let own_id = self.id.and_then(|id| HeaderValue::try_from(id).ok());
+        headers.insert(X_REQUEST_ID, own_id.unwrap_or_else(|| id.into_header()));
+        let mut optional = |name: HeaderName, value: Option<&'static str>| {
+            if let Some(value) = value {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+        };
+        optional(ALLOW, self.allow);
+        optional(LOCATION, self.location);
+        optional(CONNECTION, self.close.then_some("close"));
+        optional(RETRY_AFTER, (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some("1"));
+        optional(CONTENT_SECURITY_POLICY, self.content_type.starts_with("text/html").then_some(PAGE_POLICY));
+        let body = if head { Bytes::new() } else { self.body };
+        let mut response = http::Response::new(Full::new(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}

@@ -1,0 +1,372 @@
+//! What the host counts, and how it is exposed to Prometheus.
+//!
+//! Counting happens on every request, so it takes no lock and shares no cache
+//! line between threads: each thread adds to a shard of its own, and shards are
+//! summed when somebody asks. Names and buckets are the component's
+//! (`modelet::api::metrics`).
+
+mod process;
+
+use crate::runtime::{FaultCount, Observation};
+use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
+use modelet::validate::FaultCode;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Content type of OpenMetrics.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const SHARDS: usize = 16;
+const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
+/// The statuses that the host answers with; others are counted as the last.
+const STATUSES: [u16; 15] = [
+    200, 307, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0,
+];
+
+/// Why the host could not get an answer from a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The guest ran too long.
+    Deadline,
+    /// The guest needed too much memory.
+    Memory,
+    /// The guest failed.
+    Trap,
+    /// All instances were in use.
+    Busy,
+}
+
+impl Failure {
+    const ALL: [Failure; 4] = [Failure::Deadline, Failure::Memory, Failure::Trap, Failure::Busy];
+
+    fn name(self) -> &'static str {
+        match self {
+            Failure::Deadline => "deadline",
+            Failure::Memory => "memory",
+            Failure::Trap => "trap",
+            Failure::Busy => "busy",
+        }
+    }
+}
+
+/// Counters of one model's requests.
+///
+/// The routes are named when it is made; the first `timed` of them have a
+/// histogram of the time that requests take.
+pub struct Counters {
+    routes: &'static [&'static str],
+    timed: usize,
+    shards: Box<[Shard]>,
+    /// By feature, the last for none, and code.
+    faults: Box<[[AtomicU64; FaultCode::ALL.len()]]>,
+    failures: [AtomicU64; Failure::ALL.len()],
+}
+
+/// Two cache lines, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Shard {
+    in_flight: AtomicI64,
+    rows: [AtomicU64; 2],
+    inference: Histogram,
+    requests: Box<[Histogram]>,
+    statuses: Box<[[AtomicU64; STATUSES.len()]]>,
+}
+
+#[derive(Default)]
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    fn observe(&self, time: Duration) {
+        let bucket = LATENCY_BUCKETS_S.partition_point(|&bound| bound < time.as_secs_f64());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request in flight for as long as it lives.
+pub struct InFlight<'a>(&'a AtomicI64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Counters {
+    /// Counters for these routes, of which the first `timed` have histograms,
+    /// and for a model with so many features.
+    pub fn new(routes: &'static [&'static str], timed: usize, features: usize) -> Counters {
+        let shard = || Shard {
+            in_flight: AtomicI64::new(0),
+            rows: Default::default(),
+            inference: Histogram::default(),
+            requests: (0..timed).map(|_| Histogram::default()).collect(),
+            statuses: routes.iter().map(|_| Default::default()).collect(),
+        };
+        Counters {
+            routes,
+            timed,
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            faults: (0..=features).map(|_| Default::default()).collect(),
+            failures: Default::default(),
+        }
+    }
+
+    /// Counts a request in flight until the result is dropped.
+    pub fn in_flight(&self) -> InFlight<'_> {
+        let count = &self.shard().in_flight;
+        count.fetch_add(1, Ordering::Relaxed);
+        InFlight(count)
+    }
+
+    /// Counts a request that was answered: the number of its route, the status
+    /// and the time from the request's head to the answer.
+    pub fn request(&self, route: usize, status: u16, time: Duration) {
+        let shard = self.shard();
+        let status = STATUSES.iter().position(|&s| s == status).unwrap_or(STATUSES.len() - 1);
+        shard.statuses[route][status].fetch_add(1, Ordering::Relaxed);
+        if let Some(histogram) = shard.requests.get(route) {
+            histogram.observe(time);
+        }
+    }
+
+    /// Counts the rows of a request and their faults.
+    pub fn rows(&self, observation: &Observation) {
+        let rejected = observation.status.iter().filter(|&&status| status != 0).count();
+        let answered = observation.status.len() - rejected;
+        let [answered_total, rejected_total] = &self.shard().rows;
+        answered_total.fetch_add(answered as u64, Ordering::Relaxed);
+        rejected_total.fetch_add(rejected as u64, Ordering::Relaxed);
+        for fault in &observation.faults {
+            self.fault(fault);
+        }
+    }
+
+    fn fault(&self, fault: &FaultCount) {
+        let none = self.faults.len() - 1;
+        let feature = fault.feature.map_or(none, |feature| feature as usize).min(none);
+        self.faults[feature][fault.code as usize].fetch_add(u64::from(fault.count), Ordering::Relaxed);
+    }
+
+    /// Counts the time of a prediction.
+    pub fn inference(&self, time_ns: u64) {
+        self.shard().inference.observe(Duration::from_nanos(time_ns));
+    }
+
+    /// Counts a call that gave no answer.
+    pub fn failure(&self, failure: Failure) {
+        self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self) -> &Shard {
+        thread_local! {
+            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+        }
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.get().unwrap_or_else(|| {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            NUMBER.set(Some(number));
+            number
+        });
+        &self.shards[number]
+    }
+
+    fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()
+    }
+
+    fn histogram(&self, histogram: impl Fn(&Shard) -> &Histogram) -> ([u64; BUCKETS], f64) {
+        let buckets = std::array::from_fn(|bucket| self.sum(|shard| &histogram(shard).buckets[bucket]));
+        (buckets, self.sum(|shard| &histogram(shard).sum_ns) as f64 / 1e9)
+    }
+}
+
+/// A model as the metrics name it.
+pub struct Subject<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// SHA-256 of its bundle.
+    pub sha256: &'a str,
+    /// Its features' names, in the signature's order.
+    pub features: &'a [String],
+    /// What was counted.
+    pub counters: &'a Counters,
+}
+
+/// All metrics, in Prometheus' text format.
+pub fn render(subjects: &[Subject<'_>]) -> String {
+    let mut out = Exposition::default();
+    out.family("modelet_build_info", "gauge", "The model served, by the SHA-256 of its bundle.");
+    for subject in subjects {
+        out.sample("modelet_build_info", &subject.labels(&[("sha256", subject.sha256)]), 1);
+    }
+    out.family("modelet_requests_total", "counter", "HTTP requests by route and status.");
+    for subject in subjects {
+        let counters = subject.counters;
+        for (i, route) in counters.routes.iter().enumerate() {
+            for (j, &status) in STATUSES.iter().enumerate() {
+                let count = counters.sum(|shard| &shard.statuses[i][j]);
+                // A route that is timed is there from the start, so that rates
+                // can be computed from its first request on.
+                if count > 0 || (status == 200 && i < counters.timed) {
+                    let status = if status == 0 { "other" } else { &status.to_string() };
+                    out.sample(
+                        "modelet_requests_total",
+                        &subject.labels(&[("route", route), ("status", status)]),
+                        count,
+                    );
+                }
+            }
+        }
+    }
+    out.family("modelet_requests_in_flight", "gauge", "HTTP requests being answered.");
+    for subject in subjects {
+        let shards = subject.counters.shards.iter();
+        let count: i64 = shards.map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum();
+        out.sample("modelet_requests_in_flight", &subject.labels(&[]), count);
+    }
+    out.family("modelet_rows_total", "counter", "Rows by what became of them.");
+    for subject in subjects {
+        for (i, outcome) in ["answered", "rejected"].into_iter().enumerate() {
+            let count = subject.counters.sum(|shard| &shard.rows[i]);
+            out.sample("modelet_rows_total", &subject.labels(&[("outcome", outcome)]), count);
+        }
+    }
+    out.family("modelet_faults_total", "counter", "Faults of rejected rows by feature and code.");
+    for subject in subjects {
+        for (i, counts) in subject.counters.faults.iter().enumerate() {
+            let feature = subject.features.get(i).map_or("", String::as_str);
+            for (code, count) in FaultCode::ALL.iter().zip(counts) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let labels = subject.labels(&[("feature", feature), ("code", code.name())]);
+                    out.sample("modelet_faults_total", &labels, count);
+                }
+            }
+        }
+    }
+    out.family("modelet_failures_total", "counter", "Calls that gave no answer, by why.");
+    for subject in subjects {
+        for (failure, count) in Failure::ALL.iter().zip(&subject.counters.failures) {
+            let labels = subject.labels(&[("reason", failure.name())]);
+            out.sample("modelet_failures_total", &labels, count.load(Ordering::Relaxed));
+        }
+    }
+    out.family("modelet_request_seconds", "histogram", "Time from a request's head to its answer.");
+    for subject in subjects {
+        for (i, route) in subject.counters.routes[..subject.counters.timed].iter().enumerate() {
+            let (counts, sum) = subject.counters.histogram(|shard| &shard.requests[i]);
+            let labels = subject.labels(&[("route", route)]);
+            out.histogram("modelet_request_seconds", &labels, &LATENCY_BUCKETS_S, &counts, sum);
+        }
+    }
+    out.family("modelet_inference_seconds", "histogram", "Time from the first byte parsed to the last prediction made.");
+    for subject in subjects {
+        let (counts, sum) = subject.counters.histogram(|shard| &shard.inference);
+        out.histogram("modelet_inference_seconds", &subject.labels(&[]), &LATENCY_BUCKETS_S, &counts, sum);
+    }
+    process::render(&mut out);
+    out.finish()
+}
+
+impl<'a> Subject<'a> {
+    fn labels(&self, more: &[(&'static str, &'a str)]) -> Vec<(&'static str, &'a str)> {
+        let mut labels = vec![("model", self.name), ("version", self.version)];
+        labels.extend_from_slice(more);
+        labels
+    }
+}
+
+/// Turns Prometheus' text format into OpenMetrics, which names the family of a
+/// counter without `_total` and marks the end.
+pub fn openmetrics(prometheus: &str) -> String {
+    let mut out = String::with_capacity(prometheus.len() + 8);
+    for line in prometheus.lines() {
+        match line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) {
+            Some((keyword, rest)) => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let family = name.strip_suffix("_total").unwrap_or(name);
+                out.extend(["# ", keyword, " ", family, " ", rest]);
+            }
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out.push_str("# EOF\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::FaultCode as WitFaultCode;
+
+    #[test]
+    fn what_threads_count_adds_up() {
+        let counters = Counters::new(&["/predict", "/health"], 1, 2);
+        std::thread::scope(|scope| {
+            for _ in 0..SHARDS * 2 {
+                scope.spawn(|| {
+                    let _in_flight = counters.in_flight();
+                    for _ in 0..100 {
+                        counters.request(0, 200, Duration::from_micros(20));
+                        counters.request(1, 299, Duration::ZERO);
+                        counters.inference(3_000_000_000);
+                    }
+                });
+            }
+        });
+        counters.rows(&Observation {
+            columns: 1,
+            status: vec![0, 1, 0],
+            bins: vec![],
+            labels: vec![],
+            scores: vec![],
+            faults: vec![
+                FaultCount {
+                    feature: Some(1),
+                    code: WitFaultCode::NotFinite,
+                    count: 2,
+                },
+                FaultCount {
+                    feature: None,
+                    code: WitFaultCode::Syntax,
+                    count: 1,
+                },
+            ],
+        });
+        let text = render(&[Subject {
+            name: "m",
+            version: "1",
+            sha256: "aa",
+            features: &["a".into(), "b\"".into()],
+            counters: &counters,
+        }]);
+        for line in [
+            r#"modelet_requests_total{model="m",version="1",route="/predict",status="200"} 3200"#,
+            r#"modelet_requests_total{model="m",version="1",route="/health",status="other"} 3200"#,
+            r#"modelet_requests_in_flight{model="m",version="1"} 0"#,
+            r#"modelet_rows_total{model="m",version="1",outcome="answered"} 2"#,
+            r#"modelet_rows_total{model="m",version="1",outcome="rejected"} 1"#,
+            r#"modelet_faults_total{model="m",version="1",feature="b\"",code="not_finite"} 2"#,
+            r#"modelet_faults_total{model="m",version="1",feature="",code="syntax"} 1"#,
+            r#"modelet_request_seconds_bucket{model="m",version="1",route="/predict",le="0.00001"} 0"#,
+            r#"modelet_request_seconds_bucket{model="m",version="1",route="/predict",le="0.000025"} 3200"#,
+            r#"modelet_inference_seconds_bucket{model="m",version="1",le="2.5"} 0"#,
+            r#"modelet_inference_seconds_bucket{model="m",version="1",le="5"} 3200"#,
+            r#"modelet_inference_seconds_sum{model="m",version="1"} 9600"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        let open = openmetrics(&text);
+        assert!(open.contains("\n# TYPE modelet_rows counter\n"), "{open}");
+        assert!(open.contains("\nmodelet_rows_total{"), "{open}");
+        assert!(open.ends_with("\n# EOF\n"));
+    }
+}

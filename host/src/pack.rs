@@ -1,0 +1,623 @@
+//! `modelet pack`: a trained model becomes one component.
+//!
+//! ```text
+//! ONNX ── lower ──> program ─┐
+//! data ── features, bins ────┼─> bundle ── init, snapshot ──> component
+//!                            └── the component's own answers: score bins, golden rows
+//! ```
+//!
+//! The generic component is loaded three times, which costs milliseconds: with
+//! a provisional manifest to see what the outputs look like, with the settled
+//! one to answer the reference rows, and with the whole bundle for the
+//! snapshot.
+
+mod features;
+mod lower;
+pub mod onnx;
+mod outputs;
+mod overrides;
+mod rows;
+mod snapshot;
+
+pub use crate::embedded::Wasi as WasiVersion;
+pub use lower::{Unsupported, lower};
+
+use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
+use crate::data::Table;
+use crate::embedded;
+use crate::output::{Progress, Unit};
+use anyhow::{Context as _, anyhow, bail};
+use features::GraphInput;
+use lower::Lowered;
+use modelet::bundle::{self, Section, sha256_hex};
+use modelet::drift::Bins;
+use modelet::golden::{Golden, GoldenRow, comparable};
+use modelet::program::{Image, Program};
+use modelet::signature::{
+    Category, Column, EngineKind, FORMAT, Feature, Manifest, Provenance, Reference, ScoreKind, Unknown,
+};
+use outputs::Probe;
+use overrides::Overrides;
+use rows::Answers;
+use serde::Serialize;
+use snapshot::Packer;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Golden rows at most.
+const GOLDEN_ROWS_MAX: usize = 100;
+/// Rows run to see what the outputs look like.
+const PROBE_ROWS: usize = 200;
+
+/// What to pack, and how.
+#[derive(Clone, Debug)]
+pub struct PackOptions {
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// Reference data: CSV, Parquet or NDJSON.
+    pub data: Option<PathBuf>,
+    /// The data's column that is no feature but the truth.
+    pub label: Option<String>,
+    /// Rows that the model was not trained on, for the reference of its scores.
+    pub holdout: Option<PathBuf>,
+    /// Expected answers to the rows of `data`, in order.
+    pub expected: Option<PathBuf>,
+    /// The largest difference from expected numbers, absolute or relative.
+    pub tolerance: f64,
+    /// What becomes of unknown features; the signature's own word if absent.
+    pub unknown: Option<Unknown>,
+    /// Which WASI the component is for.
+    pub wasi: WasiVersion,
+    /// The model's name; by default the signature's, or the file's.
+    pub name: Option<String>,
+    /// The model's version; by default the signature's, or 1.0.0.
+    pub model_version: Option<String>,
+    /// `signature.json`.
+    pub signature: Option<PathBuf>,
+    /// Overwrite the output.
+    pub force: bool,
+    /// The component to write; the bundle is written beside it.
+    pub output: PathBuf,
+}
+
+/// What was packed.
+#[derive(Clone, Debug, Serialize)]
+pub struct PackReport {
+    /// The component.
+    pub output: PathBuf,
+    /// The bundle beside it.
+    pub bundle: PathBuf,
+    /// Size of the component.
+    pub bytes: u64,
+    /// SHA-256 of the component.
+    pub sha256: String,
+    /// SHA-256 of the bundle: the model's identity.
+    pub bundle_sha256: String,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The number of golden rows.
+    pub golden_rows: usize,
+    /// Rows held against expected answers.
+    pub expected_rows: usize,
+    /// What the caller should know.
+    pub notes: Vec<String>,
+    /// Time from start to end.
+    pub elapsed_ms: u64,
+}
+
+/// What would be packed.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// The engine that runs the model; absent if none does.
+    pub engine: Option<EngineKind>,
+    /// Every operator of the graph.
+    pub operators: Vec<OperatorUse>,
+    /// Why the tabular engine does not run the model, if it does not.
+    pub unsupported: Option<String>,
+    /// Version of every operator set.
+    pub opsets: BTreeMap<String, i64>,
+    /// The exporter.
+    pub producer: String,
+    /// The model's inputs: name, type and shape.
+    pub inputs: Vec<Tensor>,
+    /// The model's outputs.
+    pub outputs: Vec<Tensor>,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+/// An operator of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OperatorUse {
+    /// Domain and name.
+    pub name: String,
+    /// How often it is there.
+    pub count: u32,
+}
+
+/// An input or output as the graph declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tensor {
+    /// The name.
+    pub name: String,
+    /// The element type, or what it is instead.
+    pub dtype: String,
+    /// The dimensions; absent where the graph leaves them open.
+    pub shape: Vec<Option<u64>>,
+}
+
+/// An ONNX file, read.
+struct Source {
+    bytes: Vec<u8>,
+    model: onnx::Model,
+    inputs: Vec<GraphInput>,
+}
+
+impl Source {
+    fn read(path: &Path) -> anyhow::Result<Source> {
+        let named = || path.display().to_string();
+        let bytes = std::fs::read(path).with_context(named)?;
+        let model = onnx::read(&bytes).map_err(|e| anyhow!(e)).with_context(named)?;
+        let inputs = features::graph_inputs(&model).map_err(|e| anyhow!(e)).with_context(named)?;
+        Ok(Source { bytes, model, inputs })
+    }
+
+    fn lower(&self) -> Result<Lowered, Unsupported> {
+        let inputs: Vec<_> = self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect();
+        lower(&self.model, &inputs)
+    }
+
+    fn operators(&self) -> BTreeMap<String, u32> {
+        let mut operators = BTreeMap::new();
+        for node in self.model.graph.iter().flat_map(|g| &g.node) {
+            *operators.entry(node.operator()).or_insert(0) += 1;
+        }
+        operators
+    }
+
+    fn producer(&self) -> String {
+        let model = &self.model;
+        [model.producer_name.as_str(), model.producer_version.as_str()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Feature names that the exporter wrote into the metadata.
+    fn feature_names(&self) -> Vec<String> {
+        let entry = self
+            .model
+            .metadata_props
+            .iter()
+            .find(|e| matches!(e.key.as_str(), "feature_names" | "feature_names_in_"));
+        entry.map_or(Vec::new(), |entry| {
+            serde_json::from_str(&entry.value)
+                .unwrap_or_else(|_| entry.value.split(',').map(|name| name.trim().to_owned()).collect())
+        })
+    }
+
+    fn tensor(info: &onnx::ValueInfo) -> Tensor {
+        let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let sequence = info.r#type.as_ref().is_some_and(|t| t.sequence_type.is_some());
+        Tensor {
+            name: info.name.clone(),
+            dtype: match tensor {
+                Some(tensor) => match onnx::dtype(tensor.elem_type) {
+                    Ok(dtype) => dtype.name().into(),
+                    Err(other) => other,
+                },
+                None if sequence => "sequence of maps".into(),
+                None => "unknown".into(),
+            },
+            shape: tensor
+                .and_then(|t| t.shape.as_ref())
+                .map(|shape| {
+                    shape
+                        .dim
+                        .iter()
+                        .map(|d| d.dim_value.and_then(|v| u64::try_from(v).ok()).filter(|&v| v > 0))
+                        .collect()
+                })
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Tells what would be packed.
+///
+/// # Errors
+/// When the file can't be read as an ONNX model.
+pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
+    let source = Source::read(path)?;
+    let unsupported = source.lower().err();
+    let graph = source.model.graph.as_ref().context("the model has no graph")?;
+    Ok(CheckReport {
+        engine: match unsupported {
+            None => Some(EngineKind::Tabular),
+            Some(_) => Some(EngineKind::Neural),
+        },
+        operators: source
+            .operators()
+            .into_iter()
+            .map(|(name, count)| OperatorUse { name, count })
+            .collect(),
+        unsupported: unsupported.map(|u| u.to_string()),
+        opsets: source.model.opsets(),
+        producer: source.producer(),
+        inputs: graph
+            .input
+            .iter()
+            .filter(|i| source.inputs.iter().any(|known| known.name == i.name))
+            .map(Source::tensor)
+            .collect(),
+        outputs: graph.output.iter().map(Source::tensor).collect(),
+        bytes: source.bytes.len() as u64,
+    })
+}
+
+/// Packs a model.
+///
+/// # Errors
+/// One clear sentence naming the thing that is wrong; nothing is written then.
+pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<PackReport> {
+    let start = Instant::now();
+    let bundle_path = options.output.with_extension("bundle");
+    check_output(options, &bundle_path)?;
+    let source = Source::read(&options.model)?;
+    let overrides = read_overrides(options.signature.as_deref())?;
+    let read = |path: &Option<PathBuf>| -> anyhow::Result<Option<Table>> {
+        path.as_ref().map(|p| Ok(Table::read(p, progress)?)).transpose()
+    };
+    let data = read(&options.data)?;
+    let holdout = read(&options.holdout)?;
+    let expected = read(&options.expected)?;
+    if expected.is_some() && data.is_none() {
+        bail!("--expected holds answers to the rows of --data, which is not given");
+    }
+    if let (Some(label), Some(table)) = (&options.label, &data)
+        && table.column(label).is_none()
+    {
+        let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        bail!("the data have no column {label:?} (--label); they have {}", names.join(", "));
+    }
+
+    let model_name = options.model.display();
+    let lowered = source.lower();
+    let (engine, image, graph_outputs) = match &lowered {
+        Ok(lowered) => (EngineKind::Tabular, Some(&lowered.image), lowered.outputs.clone()),
+        Err(_) => (EngineKind::Neural, None, lower::declared_outputs(&source.model)),
+    };
+    let generic = embedded::component(engine, options.wasi).map_err(|e| match &lowered {
+        Err(unsupported) => anyhow!("{unsupported}; and {e}").context(model_name.to_string()),
+        Ok(_) => anyhow!(e),
+    })?;
+
+    let derived = features::derive(
+        &source.inputs,
+        data.as_ref(),
+        options.label.as_deref(),
+        &overrides,
+        &source.feature_names(),
+        image.and_then(|image| columns_needed(image)),
+    )
+    .map_err(|e| anyhow!(e))
+    .with_context(|| model_name.to_string())?;
+
+    let (task, output) = outputs::provisional(&graph_outputs, &overrides);
+    let mut manifest = Manifest {
+        format: FORMAT,
+        name: options
+            .name
+            .clone()
+            .or_else(|| overrides.name.clone())
+            .unwrap_or_else(|| stem(&options.model)),
+        version: options
+            .model_version
+            .clone()
+            .or_else(|| overrides.version.clone())
+            .unwrap_or_else(|| "1.0.0".into()),
+        engine,
+        task,
+        unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
+        batch: !features::fixed_batch(&source.inputs),
+        reference: Reference {
+            rows: 0,
+            columns: feature_columns(&derived.features, &derived.bins),
+        },
+        features: derived.features,
+        inputs: derived.inputs,
+        output,
+        provenance: provenance(&source, options)?,
+    };
+    let body: (Section, &[u8]) = match image {
+        Some(image) => (Section::Program, image),
+        None => (Section::Onnx, &source.bytes),
+    };
+
+    progress.start("preparing the component", None, Unit::Rows);
+    let packer = Packer::new(generic)?;
+    let reference_rows = data.as_ref().map_or(rows::SYNTHETIC, Table::rows);
+    let probe_rows = rows::spread(reference_rows, PROBE_ROWS);
+    let loaded = |manifest: &Manifest| -> anyhow::Result<snapshot::Loaded> {
+        packer
+            .load(&write_bundle(manifest, body, None)?)
+            .map_err(|e| match &lowered {
+                Err(unsupported) => anyhow!("{unsupported}, and the neural engine does not run it either: {e:#}"),
+                Ok(_) => e,
+            })
+            .with_context(|| model_name.to_string())
+    };
+    let probed = Answers::of(&mut loaded(&manifest)?, &manifest, data.as_ref(), probe_rows, progress)
+        .with_context(|| model_name.to_string())?;
+    let probe = Probe {
+        scores: probed.scores,
+        labels: probed.labels,
+    };
+    (manifest.task, manifest.output) = outputs::settle(&graph_outputs, manifest.output.clone(), &probe, &overrides)
+        .map_err(|e| anyhow!(e))
+        .with_context(|| model_name.to_string())?;
+
+    let mut settled = loaded(&manifest)?;
+    let mut notes = Vec::new();
+    let every = (0..reference_rows).collect();
+    let answers = Answers::of(&mut settled, &manifest, data.as_ref(), every, progress)?;
+    if let Some(rejected) = &answers.first_rejection {
+        let note = format!(
+            "{} of {reference_rows} rows of the data are not accepted by the signature, the first one: {rejected}",
+            answers.rejected
+        );
+        if answers.rejected == reference_rows {
+            bail!("{note}");
+        }
+        notes.push(note);
+    }
+    if let (Some(expected), Some(data)) = (&expected, &data) {
+        let difference = rows::compare(expected, data.rows(), &answers, &manifest, options.tolerance)
+            .map_err(|e| anyhow!(e))
+            .with_context(|| format!("{} (--expected)", options.expected.as_deref().unwrap_or(Path::new("")).display()))?;
+        manifest.provenance.expected_max_difference = Some(difference);
+    }
+    let held_out = match &holdout {
+        Some(table) => {
+            let every = (0..table.rows()).collect();
+            Some(Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?)
+        }
+        None => None,
+    };
+    if data.is_none() {
+        notes.push("without --data there is no reference: ranges are unknown, and drift can't be measured".into());
+    }
+    add_reference(&mut manifest, data.is_some(), &answers, held_out.as_ref());
+
+    let golden = golden(&mut settled, &manifest, data.as_ref(), reference_rows)?;
+    progress.start("packing", None, Unit::Rows);
+    let golden_json = serde_json::to_vec(&golden)?;
+    let bundle = write_bundle(&manifest, body, Some(&golden_json))?;
+    let bundle_sha256 = sha256_hex(&bundle);
+    let mut component = packer.snapshot(packer.load(&bundle)?)?;
+    artifact::append_sections(
+        &mut component,
+        &[
+            (MANIFEST_SECTION, &serde_json::to_vec(&manifest)?),
+            (GOLDEN_SECTION, &golden_json),
+            (BUNDLE_SECTION, bundle_sha256.as_bytes()),
+        ],
+    );
+    write_file(&bundle_path, &bundle)?;
+    if let Err(error) = write_file(&options.output, &component) {
+        // Half of a pair is worse than none.
+        let _ = std::fs::remove_file(&bundle_path);
+        return Err(error);
+    }
+    progress.finish();
+    Ok(PackReport {
+        output: options.output.clone(),
+        bundle: bundle_path,
+        bytes: component.len() as u64,
+        sha256: sha256_hex(&component),
+        bundle_sha256,
+        golden_rows: golden.rows.len(),
+        expected_rows: expected.as_ref().map_or(0, Table::rows),
+        notes,
+        elapsed_ms: start.elapsed().as_millis() as u64,
+        manifest,
+    })
+}
+
+fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
+    let output = &options.output;
+    if bundle == output {
+        bail!("{}: the component can't have the extension .bundle, which the bundle has", output.display());
+    }
+    for path in [output.as_path(), bundle] {
+        if path.is_dir() {
+            bail!("{} is a directory", path.display());
+        }
+        if !options.force && path.exists() {
+            bail!("{} exists; --force overwrites it", path.display());
+        }
+    }
+    let parent = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !parent.is_dir() {
+        bail!("{}: the directory {} does not exist", output.display(), parent.display());
+    }
+    // Found out now, not after the work is done.
+    tempfile::Builder::new()
+        .tempfile_in(parent)
+        .with_context(|| format!("{} can't be written", output.display()))?;
+    Ok(())
+}
+
+fn read_overrides(path: Option<&Path>) -> anyhow::Result<Overrides> {
+    let Some(path) = path else {
+        return Ok(Overrides::default());
+    };
+    let named = || format!("{} (--signature)", path.display());
+    let text = std::fs::read_to_string(path).with_context(named)?;
+    serde_json::from_str(&text).with_context(named)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
+}
+
+/// The columns that the program reads of its first input, where an operator
+/// that counts them reads it directly.
+fn columns_needed(image: &[u8]) -> Option<u64> {
+    use modelet::ops::Op;
+    use modelet::program::Source;
+    let program = Program::load(Image::new(image.to_vec(), 0, image.len())).ok()?;
+    let first = program
+        .instructions()
+        .iter()
+        .find(|i| i.inputs.contains(&Source::Input(0)))?;
+    match &first.op {
+        Op::Tree(tree) => Some(u64::from(tree.columns)),
+        Op::Linear(linear) => Some((linear.weights.len() / linear.intercepts.len().max(1)) as u64),
+        Op::Scaler(scaler) => Some(scaler.offset.len().max(scaler.scale.len()) as u64),
+        _ => None,
+    }
+}
+
+fn provenance(source: &Source, options: &PackOptions) -> anyhow::Result<Provenance> {
+    let data_sha256 = match &options.data {
+        Some(path) if !crate::data::is_standard(path) => Some(sha256_hex(&std::fs::read(path)?)),
+        _ => None,
+    };
+    Ok(Provenance {
+        modelet: env!("CARGO_PKG_VERSION").into(),
+        onnx_sha256: sha256_hex(&source.bytes),
+        onnx_bytes: source.bytes.len() as u64,
+        producer: source.producer(),
+        opsets: source.model.opsets(),
+        operators: source.operators(),
+        data_sha256,
+        expected_max_difference: None,
+    })
+}
+
+fn feature_columns(features: &[Feature], bins: &[Bins]) -> Vec<Column> {
+    features
+        .iter()
+        .zip(bins)
+        .map(|(feature, bins)| Column {
+            name: feature.name.clone(),
+            bins: bins.clone(),
+            counts: Vec::new(),
+        })
+        .collect()
+}
+
+/// Counts how the reference fills the bins, and adds the columns of the label
+/// and the score. Those come from the held-out rows where there are any:
+/// scores of training rows are too good.
+fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, held_out: Option<&Answers>) {
+    let reference = &mut manifest.reference;
+    let output = &manifest.output;
+    if has_data {
+        reference.rows = answers.good as u64;
+        for (index, column) in reference.columns.iter_mut().enumerate() {
+            column.counts = vec![0; column.bins.len()];
+            for &bin in answers.bins.iter().skip(index).step_by(answers.columns.max(1)) {
+                if let Some(count) = column.counts.get_mut(bin as usize) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+    let scored = held_out.unwrap_or(answers);
+    if !output.labels.is_empty() {
+        let labels = (0..output.labels.len()).map(|i| Category::Name(output.labels.text(i)));
+        let bins = Bins::from_categories(labels.collect());
+        let mut counts = Vec::new();
+        if has_data {
+            counts = vec![0; bins.len()];
+            for &class in &scored.classes {
+                counts[bins.index(class) as usize] += 1;
+            }
+        }
+        reference.columns.push(Column {
+            name: "prediction".into(),
+            bins,
+            counts,
+        });
+    }
+    let bins = match output.kind {
+        ScoreKind::Probability => Bins::uniform(0.0, 1.0),
+        _ if has_data => Bins::from_numbers(&scored.monitored).unwrap_or(Bins::uniform(0.0, 1.0)),
+        _ => Bins::Numeric {
+            min: f64::MIN,
+            cuts: Vec::new(),
+            max: f64::MAX,
+        },
+    };
+    let mut counts = Vec::new();
+    if has_data {
+        counts = vec![0; bins.len()];
+        for &score in &scored.monitored {
+            counts[bins.number(score) as usize] += 1;
+        }
+    }
+    reference.columns.push(Column {
+        name: "score".into(),
+        bins,
+        counts,
+    });
+}
+
+/// Golden rows, with the answers of the component itself.
+fn golden(
+    loaded: &mut snapshot::Loaded,
+    manifest: &Manifest,
+    data: Option<&Table>,
+    count: usize,
+) -> anyhow::Result<Golden> {
+    let mut golden = Golden::default();
+    for row in rows::spread(count, GOLDEN_ROWS_MAX) {
+        let request = rows::request(manifest, data, row);
+        if let Ok(answer) = loaded.predict(&request)? {
+            golden.rows.push(GoldenRow {
+                request,
+                answer: comparable(&answer).to_owned(),
+            });
+        }
+    }
+    Ok(golden)
+}
+
+fn write_bundle(manifest: &Manifest, body: (Section, &[u8]), golden: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
+    let manifest = serde_json::to_vec(manifest)?;
+    let mut sections = vec![(Section::Manifest, &manifest[..])];
+    sections.extend(golden.map(|golden| (Section::Golden, golden)));
+    sections.push(body);
+    Ok(bundle::write(&sections))
+}
+
+/// Writes a file whole or not at all.
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let named = || format!("{} can't be written", path.display());
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .permissions(permissions())
+        .tempfile_in(parent)
+        .with_context(named)?;
+    std::io::Write::write_all(&mut file, bytes).with_context(named)?;
+    file.persist(path).map_err(|e| e.error).with_context(named)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    // Lessened by the process's umask, as for any file that it creates.
+    std::fs::Permissions::from_mode(0o666)
+}
+

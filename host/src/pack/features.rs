@@ -1,0 +1,353 @@
+//! The features: names, types and ranges, derived from the graph's inputs and
+//! the reference data.
+
+use super::onnx;
+use super::overrides::Overrides;
+use crate::data::{Cell, Column, Table, Values};
+use modelet::drift::Bins;
+use modelet::signature::{Category, Feature, FeatureType, Input, Range};
+use modelet::tensor::Dtype;
+use std::collections::HashMap;
+
+/// An input as the graph declares it.
+#[derive(Clone, Debug)]
+pub struct GraphInput {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its dimensions; `None` where the graph leaves them open or names them.
+    pub dims: Vec<Option<u64>>,
+}
+
+/// The graph's inputs but for those that are constants.
+///
+/// # Errors
+/// In words, for inputs that are no tensors or of other element types.
+pub fn graph_inputs(model: &onnx::Model) -> Result<Vec<GraphInput>, String> {
+    let graph = model.graph.as_ref().ok_or("it has no graph")?;
+    let mut inputs = Vec::new();
+    for input in &graph.input {
+        if graph.initializer.iter().any(|i| i.name == input.name) {
+            continue;
+        }
+        let wrong = |what: &str| format!("input {:?}: {what}", input.name);
+        let tensor = input
+            .r#type
+            .as_ref()
+            .and_then(|t| t.tensor_type.as_ref())
+            .ok_or_else(|| wrong("not a tensor"))?;
+        let dtype = onnx::dtype(tensor.elem_type).map_err(|t| wrong(&format!("{t} is not supported")))?;
+        let dims = tensor.shape.as_ref().map_or(vec![None, None], |shape| {
+            shape
+                .dim
+                .iter()
+                .map(|d| d.dim_value.and_then(|v| u64::try_from(v).ok()).filter(|&v| v > 0))
+                .collect()
+        });
+        inputs.push(GraphInput {
+            name: input.name.clone(),
+            dtype,
+            dims,
+        });
+    }
+    if inputs.is_empty() {
+        return Err("the graph has no inputs".into());
+    }
+    Ok(inputs)
+}
+
+/// Whether the graph takes one record at a time: its batch dimension is fixed
+/// at 1.
+pub fn fixed_batch(inputs: &[GraphInput]) -> bool {
+    inputs.iter().any(|i| i.dims.len() > 1 && i.dims[0] == Some(1))
+}
+
+/// The features and inputs.
+#[derive(Debug)]
+pub struct Derived {
+    /// Ordered features.
+    pub features: Vec<Feature>,
+    /// The model's inputs.
+    pub inputs: Vec<Input>,
+    /// The bins of each feature.
+    pub bins: Vec<Bins>,
+}
+
+/// Derives the features.
+///
+/// # Errors
+/// In words: columns missing from the data, or too many, or of a type that the
+/// model does not take; a number of columns that nothing tells.
+pub fn derive(
+    graph: &[GraphInput],
+    data: Option<&Table>,
+    label: Option<&str>,
+    overrides: &Overrides,
+    metadata: &[String],
+    columns_needed: Option<u64>,
+) -> Result<Derived, String> {
+    let candidates: Vec<&Column> = data
+        .map(|t| t.columns.iter().filter(|c| Some(c.name.as_str()) != label).collect())
+        .unwrap_or_default();
+    let mut inputs = Vec::new();
+    let mut places = Vec::new();
+    for (index, input) in graph.iter().enumerate() {
+        let mut shape: Vec<Option<u64>> = input.dims.get(1..).unwrap_or(&[]).to_vec();
+        if let [None] = shape[..] {
+            let known = if graph.len() > 1 {
+                Some(1)
+            } else if !overrides.features.is_empty() {
+                Some(overrides.features.len() as u64)
+            } else if data.is_some() {
+                Some(candidates.len() as u64)
+            } else if !metadata.is_empty() {
+                Some(metadata.len() as u64)
+            } else {
+                columns_needed
+            };
+            shape = vec![known];
+        }
+        let shape: Vec<u32> = shape
+            .iter()
+            .map(|d| d.and_then(|d| u32::try_from(d).ok()))
+            .collect::<Option<_>>()
+            .ok_or_else(|| {
+                format!(
+                    "input {:?}: the graph does not say how many columns it has; give --data or --signature",
+                    input.name
+                )
+            })?;
+        let input = Input {
+            name: input.name.clone(),
+            dtype: input.dtype,
+            shape,
+        };
+        let width = input.width();
+        if width == 0 || width > 1 << 20 {
+            return Err(format!("input {:?}: {width} values of a record", input.name));
+        }
+        places.extend((0..width as u32).map(|column| (index as u16, column)));
+        inputs.push(input);
+    }
+    let names = names(&inputs, places.len(), data, &candidates, label, overrides, metadata)?;
+    for given in &overrides.features {
+        if !names.contains(&given.name) {
+            return Err(format!("the signature has a feature {:?}, which the model does not", given.name));
+        }
+    }
+    let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
+    let mut features = Vec::with_capacity(names.len());
+    let mut bins = Vec::with_capacity(names.len());
+    for (name, (input, column)) in names.into_iter().zip(places) {
+        let values = match (data, by_name.get(name.as_str())) {
+            (None, _) => None,
+            (Some(_), Some(column)) => Some(&column.values),
+            (Some(_), None) => {
+                let mut have: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+                have.truncate(30);
+                return Err(format!("the data have no column {name:?}; they have {}", have.join(", ")));
+            }
+        };
+        let dtype = inputs[input as usize].dtype;
+        let (feature, feature_bins) = feature(name, dtype, (input, column), values, overrides)?;
+        features.push(feature);
+        bins.push(feature_bins);
+    }
+    Ok(Derived { features, inputs, bins })
+}
+
+fn names(
+    inputs: &[Input],
+    count: usize,
+    data: Option<&Table>,
+    candidates: &[&Column],
+    label: Option<&str>,
+    overrides: &Overrides,
+    metadata: &[String],
+) -> Result<Vec<String>, String> {
+    if inputs.len() > 1 {
+        return Ok(inputs
+            .iter()
+            .flat_map(|input| {
+                let width = input.width();
+                (0..width).map(move |i| match width {
+                    1 => input.name.clone(),
+                    _ => format!("{}_{i}", input.name),
+                })
+            })
+            .collect());
+    }
+    if !overrides.features.is_empty() {
+        if overrides.features.len() != count {
+            return Err(format!(
+                "the signature has {} features, but the model takes {count} columns",
+                overrides.features.len()
+            ));
+        }
+        return Ok(overrides.features.iter().map(|f| f.name.clone()).collect());
+    }
+    if data.is_some() {
+        if candidates.len() != count {
+            let mut have: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+            have.truncate(30);
+            let hint = match label {
+                None if candidates.len() == count + 1 => "; name the label's column by --label",
+                _ => "; drop the others or name the features in a --signature",
+            };
+            return Err(format!(
+                "the model takes {count} columns, but the data have {}{}: {}{hint}",
+                candidates.len(),
+                if label.is_some() { " beside the label" } else { "" },
+                have.join(", ")
+            ));
+        }
+        return Ok(candidates.iter().map(|c| c.name.clone()).collect());
+    }
+    if metadata.len() == count {
+        return Ok(metadata.to_vec());
+    }
+    Ok((0..count).map(|i| format!("f{i}")).collect())
+}
+
+fn feature(
+    name: String,
+    dtype: Dtype,
+    (input, column): (u16, u32),
+    values: Option<&Values>,
+    overrides: &Overrides,
+) -> Result<(Feature, Bins), String> {
+    let given = overrides.feature(&name);
+    let encoding = given.map(|g| g.encoding.clone()).unwrap_or_default();
+    let derived = match dtype {
+        Dtype::String => FeatureType::Category,
+        Dtype::Bool => FeatureType::Boolean,
+        Dtype::Int64 | Dtype::Int32 => FeatureType::Integer,
+        Dtype::Float32 | Dtype::Float64 if !encoding.is_empty() => FeatureType::Category,
+        Dtype::Float32 | Dtype::Float64 => FeatureType::Number,
+    };
+    let kind = given.and_then(|g| g.kind).unwrap_or(derived);
+    if dtype == Dtype::String && kind != FeatureType::Category {
+        return Err(format!("feature {name:?}: the model takes text, so its type is category, not {}", kind.name()));
+    }
+    let missing = values.is_some_and(|v| v.missing() > 0);
+    let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
+    let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);
+    if nullable && !float && dtype != Dtype::String {
+        return Err(format!("feature {name:?}: values are missing, which the model's {dtype} can't say"));
+    }
+    let wrong = |what: String| format!("feature {name:?}: {what}");
+
+    let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
+    let mut seen = None;
+    let mut example = given.and_then(|g| g.example.clone());
+    let bins = if kind == FeatureType::Category {
+        let mut counts: Vec<(Category, u64)> = Vec::new();
+        let mut index: HashMap<String, usize> = HashMap::new();
+        for row in 0..values.map_or(0, Values::len) {
+            let cell = values.map_or(Cell::Missing, |v| v.get(row));
+            let category = match cell {
+                Cell::Missing => continue,
+                Cell::Other(kind) => return Err(wrong(format!("the data have {kind}"))),
+                cell if dtype == Dtype::String => Category::Name(cell.to_string()),
+                Cell::Text(text) | Cell::Csv(text) if encoding.contains_key(text) => Category::Name(text.into()),
+                Cell::Text(text) | Cell::Csv(text) => {
+                    return Err(wrong(format!(
+                        "the data have {text:?} in row {}, for which there is no code; give an \"encoding\" in the signature",
+                        row + 1
+                    )));
+                }
+                Cell::Integer(code) => Category::Code(code as f64),
+                Cell::Number(code) => Category::Code(code),
+                Cell::Boolean(code) => Category::Code(f64::from(u8::from(code))),
+            };
+            match index.entry(category.to_string()) {
+                std::collections::hash_map::Entry::Occupied(at) => counts[*at.get()].1 += 1,
+                std::collections::hash_map::Entry::Vacant(at) => {
+                    at.insert(counts.len());
+                    counts.push((category, 1));
+                }
+            }
+        }
+        counts.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| order(a, b)));
+        if example.is_none() {
+            example = counts.first().map(|(category, _)| category.clone());
+        }
+        let mut frequent: Vec<Category> = counts.iter().map(|(category, _)| category.clone()).collect();
+        if frequent.is_empty() {
+            frequent = match encoding.is_empty() {
+                true => categories.clone(),
+                false => encoding.keys().map(|name| Category::Name(name.clone())).collect(),
+            };
+        }
+        if encoding.is_empty() {
+            for category in &frequent {
+                if !categories.contains(category) {
+                    categories.push(category.clone());
+                }
+            }
+            categories.sort_by(order);
+        }
+        if example.is_none() {
+            example = frequent.first().cloned();
+        }
+        Bins::from_categories(frequent)
+    } else {
+        let numbers = match values {
+            None => Vec::new(),
+            Some(values) => values.numbers().ok_or_else(|| {
+                let text = (0..values.len()).find_map(|row| match values.get(row) {
+                    Cell::Text(text) => Some(format!("{text:?} in row {}", row + 1)),
+                    _ => None,
+                });
+                wrong(format!(
+                    "the model takes numbers, but the data have {}; give an \"encoding\" in the signature if these are categories",
+                    text.unwrap_or_else(|| values.kind().to_owned())
+                ))
+            })?,
+        };
+        // What the model gets, and what the monitor will see.
+        let cast: Vec<f64> = match dtype {
+            Dtype::Float32 => numbers.iter().map(|&v| f64::from(v as f32)).collect(),
+            _ => numbers,
+        };
+        let finite = || cast.iter().copied().filter(|v| v.is_finite());
+        let (min, max) = (finite().reduce(f64::min), finite().reduce(f64::max));
+        if min.is_some() {
+            seen = Some(Range { min, max });
+            if example.is_none() {
+                let mut sorted: Vec<f64> = finite().collect();
+                sorted.sort_by(f64::total_cmp);
+                example = Some(Category::Code(sorted[sorted.len() / 2]));
+            }
+        }
+        Bins::from_numbers(&cast).unwrap_or(Bins::Numeric {
+            min: f64::MIN,
+            cuts: Vec::new(),
+            max: f64::MAX,
+        })
+    };
+    let feature = Feature {
+        kind,
+        nullable,
+        seen,
+        allowed: given.and_then(|g| g.allowed),
+        categories,
+        closed: given.and_then(|g| g.closed).unwrap_or(false),
+        encoding,
+        example,
+        input,
+        column,
+        name,
+    };
+    Ok((feature, bins))
+}
+
+fn order(a: &Category, b: &Category) -> std::cmp::Ordering {
+    match (a, b) {
+        (Category::Code(a), Category::Code(b)) => a.total_cmp(b),
+        (Category::Name(a), Category::Name(b)) => a.cmp(b),
+        (Category::Code(_), Category::Name(_)) => std::cmp::Ordering::Less,
+        (Category::Name(_), Category::Code(_)) => std::cmp::Ordering::Greater,
+    }
+}

@@ -1,0 +1,353 @@
+//! Rows of data as requests, and the component's answers to them.
+
+use super::snapshot::Loaded;
+use crate::data::{Cell, Table};
+use crate::output::{Progress, Unit};
+use anyhow::Context as _;
+use modelet::api::json;
+use modelet::signature::{Category, Feature, FeatureType, Labels, Manifest};
+use modelet::tensor::Dtype;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Rows made up where there are no data.
+pub const SYNTHETIC: usize = 16;
+/// Rows in one call of the component.
+const ROWS_AT_ONCE: usize = 1000;
+/// Differences told at most.
+const TOLD_MAX: usize = 10;
+
+/// At most `max` of `count` rows, evenly spread.
+pub fn spread(count: usize, max: usize) -> Vec<usize> {
+    if count <= max {
+        return (0..count).collect();
+    }
+    (0..max).map(|i| i * count / max).collect()
+}
+
+/// A row as the body of a single request.
+pub fn request(manifest: &Manifest, data: Option<&Table>, row: usize) -> String {
+    let mut out = b"{\"features\":{".to_vec();
+    for (index, feature) in manifest.features.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        json::text(&mut out, &feature.name);
+        out.push(b':');
+        let dtype = manifest.inputs[feature.input as usize].dtype;
+        match data.and_then(|table| table.column(&feature.name)) {
+            Some(column) => value(&mut out, feature, dtype, column.values.get(row)),
+            None => synthetic(&mut out, feature, dtype, row, index),
+        }
+    }
+    out.extend_from_slice(b"}}");
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
+    match cell {
+        Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
+        Cell::Missing => out.extend_from_slice(b"null"),
+        Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
+        // A column of text whose cells look like something else.
+        cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
+        Cell::Boolean(value) if feature.kind == FeatureType::Boolean => {
+            out.extend_from_slice(if value { b"true" } else { b"false" });
+        }
+        Cell::Boolean(value) => out.push(if value { b'1' } else { b'0' }),
+        Cell::Integer(value) => json::integer(out, value),
+        Cell::Number(value) => json::f64(out, value),
+        Cell::Other(kind) => json::text(out, kind),
+    }
+}
+
+/// A value that depends on the place alone.
+fn synthetic(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, row: usize, index: usize) {
+    // An integer hash, so that neighbours differ.
+    let mut hash = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (index as u64 + 1).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    hash ^= hash >> 29;
+    let pick = |len: usize| (hash % len as u64) as usize;
+    let range = feature.allowed.unwrap_or_default();
+    match feature.kind {
+        FeatureType::Category if !feature.encoding.is_empty() => {
+            let name = feature.encoding.keys().nth(pick(feature.encoding.len()));
+            json::text(out, name.map_or("", |n| n));
+        }
+        FeatureType::Category if !feature.categories.is_empty() => {
+            match &feature.categories[pick(feature.categories.len())] {
+                Category::Code(code) => json::f64(out, *code),
+                Category::Name(name) => json::text(out, name),
+            }
+        }
+        FeatureType::Category if dtype == Dtype::String => json::text(out, ["a", "b", "c"][pick(3)]),
+        FeatureType::Boolean => out.extend_from_slice(if hash & 1 == 0 { b"true" } else { b"false" }),
+        FeatureType::Integer | FeatureType::Category => {
+            let (min, max) = (range.min.unwrap_or(0.0).ceil(), range.max.unwrap_or(f64::INFINITY).floor());
+            json::f64(out, (min + pick(6) as f64).min(max));
+        }
+        FeatureType::Number => {
+            let (min, max) = match (range.min, range.max) {
+                (Some(min), Some(max)) => (min, max),
+                (Some(min), None) => (min, min + 4.0),
+                (None, Some(max)) => (max - 4.0, max),
+                (None, None) => (-2.0, 2.0),
+            };
+            let hundredths = ((max - min) * 100.0).clamp(1.0, 1e6) as usize;
+            json::f64(out, (min + pick(hundredths) as f64 / 100.0).min(max));
+        }
+    }
+}
+
+/// The component's answers to rows.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Accepted rows.
+    pub good: usize,
+    /// Refused rows.
+    pub rejected: usize,
+    /// The first refused row and why.
+    pub first_rejection: Option<String>,
+    /// All scores of each accepted row.
+    pub scores: Vec<Vec<f64>>,
+    /// Labels that are not classes.
+    pub labels: Vec<i64>,
+    /// The class of each accepted row.
+    pub classes: Vec<usize>,
+    /// What a monitor records as the score.
+    pub monitored: Vec<f64>,
+    /// Bins of the features of accepted rows, flat.
+    pub bins: Vec<u8>,
+    /// The number of features in `bins`.
+    pub columns: usize,
+    /// The answer's members for each row, in the data's order; none for a
+    /// refused one.
+    pub entries: Vec<Option<Value>>,
+}
+
+impl Answers {
+    /// Lets the component answer these rows.
+    ///
+    /// # Errors
+    /// When the component fails, or the model does not run.
+    pub fn of(
+        loaded: &mut Loaded,
+        manifest: &Manifest,
+        data: Option<&Table>,
+        rows: Vec<usize>,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Answers> {
+        let features = manifest.features.len();
+        let mut answers = Answers {
+            columns: features,
+            ..Answers::default()
+        };
+        progress.start("answering the reference", Some(rows.len() as u64), Unit::Rows);
+        for chunk in rows.chunks(ROWS_AT_ONCE) {
+            let mut body = String::new();
+            for &row in chunk {
+                body.push_str(&request(manifest, data, row));
+                body.push('\n');
+            }
+            let reply = loaded.predict_rows(&body, chunk.len())?;
+            let parsed: Value = serde_json::from_slice(&reply.body).context("the component's answer")?;
+            let entries = parsed["predictions"].as_array().cloned().unwrap_or_default();
+            let observation = &reply.observation;
+            let width = observation.columns as usize;
+            for (at, (entry, &row)) in entries.into_iter().zip(chunk).enumerate() {
+                if observation.status[at] != 0 {
+                    answers.rejected += 1;
+                    answers
+                        .first_rejection
+                        .get_or_insert_with(|| format!("row {}, {}", row + 1, faults(&entry)));
+                    answers.entries.push(None);
+                    continue;
+                }
+                answers.good += 1;
+                answers.classes.push(observation.labels[at] as usize);
+                answers.monitored.push(observation.scores[at]);
+                answers
+                    .bins
+                    .extend_from_slice(&observation.bins[at * width..][..features]);
+                answers.scores.push(scores(&entry, manifest));
+                if manifest.output.labels.is_empty() && manifest.output.label.is_some() {
+                    answers.labels.extend(entry["prediction"].as_i64());
+                }
+                answers.entries.push(Some(entry));
+            }
+            progress.advance(chunk.len() as u64);
+        }
+        Ok(answers)
+    }
+}
+
+/// The faults of a refused row, in words.
+fn faults(entry: &Value) -> String {
+    let faults = entry["error"]["faults"].as_array().cloned().unwrap_or_default();
+    faults
+        .iter()
+        .take(3)
+        .map(|fault| {
+            let text = |name: &str| fault[name].as_str().unwrap_or("").to_owned();
+            format!("{}: {}", text("feature"), text("message"))
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Every score of an answer.
+fn scores(entry: &Value, manifest: &Manifest) -> Vec<f64> {
+    let number = |v: &Value| v.as_f64().unwrap_or(f64::NAN);
+    for name in ["probabilities", "scores"] {
+        match &entry[name] {
+            Value::Array(list) => return list.iter().map(number).collect(),
+            Value::Object(by_label) => {
+                let labels = &manifest.output.labels;
+                return (0..labels.len()).map(|i| number(&by_label[&labels.text(i)])).collect();
+            }
+            _ => {}
+        }
+    }
+    for name in ["probability", "score"] {
+        if let Some(one) = entry.get(name) {
+            return vec![number(one)];
+        }
+    }
+    if manifest.output.label.is_some() {
+        return Vec::new();
+    }
+    match &entry["prediction"] {
+        Value::Array(list) => list.iter().map(number).collect(),
+        one => vec![number(one)],
+    }
+}
+
+/// Holds expected answers against the component's; the largest difference.
+///
+/// Columns of the table: `prediction` (or `prediction_0`, …), and
+/// `probability_<label>` or `score_<label>`.
+///
+/// # Errors
+/// In words, naming the rows that differ by more than the tolerance, or a
+/// table that does not fit.
+pub fn compare(expected: &Table, rows: usize, answers: &Answers, manifest: &Manifest, tolerance: f64) -> Result<f64, String> {
+    if expected.rows() != rows {
+        return Err(format!("{} rows of expected answers for {rows} rows of data", expected.rows()));
+    }
+    let labels = &manifest.output.labels;
+    let mut places: HashMap<String, Place> = HashMap::new();
+    places.insert("prediction".into(), Place::Prediction);
+    let width = manifest.output.width as usize;
+    for i in 0..width.max(labels.len()) {
+        for kind in ["probability", "score"] {
+            places.insert(format!("{kind}_{i}"), Place::Score(i));
+        }
+        places.insert(format!("prediction_{i}"), Place::Score(i));
+    }
+    for i in 0..labels.len() {
+        for kind in ["probability", "score"] {
+            places.insert(format!("{kind}_{}", labels.text(i)), Place::Score(i));
+        }
+    }
+    let one = match (width, manifest.output.positive) {
+        (2.., Some(positive)) => positive as usize,
+        _ => 0,
+    };
+    for kind in ["probability", "score"] {
+        places.insert(kind.into(), Place::Score(one));
+    }
+    let mut largest = 0.0f64;
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for column in &expected.columns {
+        let place = places.get(&column.name).ok_or_else(|| {
+            format!(
+                "unknown column {:?}; expected \"prediction\", \"probability_<label>\" or \"score_<label>\"",
+                column.name
+            )
+        })?;
+        let mut good = 0;
+        for row in 0..rows {
+            let Some(entry) = &answers.entries[row] else { continue };
+            let got = &answers.scores[good];
+            good += 1;
+            let cell = column.values.get(row);
+            let difference = match place {
+                Place::Prediction if !labels.is_empty() => label_difference(&entry["prediction"], labels, cell),
+                Place::Prediction => difference(entry["prediction"].as_f64(), cell),
+                Place::Score(i) => difference(got.get(*i).copied(), cell),
+            };
+            match difference {
+                Some(difference) if difference <= tolerance => largest = largest.max(difference),
+                _ => {
+                    count += 1;
+                    if wrong.len() < TOLD_MAX {
+                        let got = match place {
+                            Place::Prediction => entry["prediction"].to_string(),
+                            Place::Score(i) => got.get(*i).map_or("nothing".into(), f64::to_string),
+                        };
+                        wrong.push(format!("row {}, {}: expected {cell} but got {got}", row + 1, column.name));
+                    }
+                }
+            }
+        }
+    }
+    if count > 0 {
+        let more = if count > wrong.len() { "; …" } else { "" };
+        return Err(format!(
+            "{count} answers differ by more than {tolerance:e}: {}{more}",
+            wrong.join("; ")
+        ));
+    }
+    Ok(largest)
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Prediction,
+    Score(usize),
+}
+
+/// 0 for the same label.
+fn label_difference(got: &Value, labels: &Labels, cell: Cell<'_>) -> Option<f64> {
+    let same = match (labels, cell) {
+        (Labels::Int64(_), Cell::Integer(label)) => got.as_i64() == Some(label),
+        (Labels::Int64(_), Cell::Number(label)) => got.as_f64() == Some(label),
+        (Labels::Int64(_), Cell::Boolean(label)) => got.as_i64() == Some(i64::from(label)),
+        (Labels::String(_), cell) => got.as_str() == Some(&cell.to_string()),
+        _ => false,
+    };
+    same.then_some(0.0)
+}
+
+/// The smaller of the absolute and the relative difference.
+fn difference(got: Option<f64>, cell: Cell<'_>) -> Option<f64> {
+    let expected = match cell {
+        Cell::Integer(value) => value as f64,
+        Cell::Number(value) => value,
+        Cell::Boolean(value) => f64::from(u8::from(value)),
+        // JSON has no NaN, so that it arrives as nothing.
+        Cell::Missing => return got.is_none_or(f64::is_nan).then_some(0.0),
+        _ => return None,
+    };
+    let absolute = (got? - expected).abs();
+    Some(absolute.min(absolute / expected.abs().max(f64::MIN_POSITIVE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_spread_evenly() {
+        assert_eq!(spread(3, 5), [0, 1, 2]);
+        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
+    }
+
+    #[test]
+    fn a_difference_is_absolute_or_relative() {
+        assert_eq!(difference(Some(0.5), Cell::Number(0.5)), Some(0.0));
+        assert!(difference(Some(1e6 + 1.0), Cell::Number(1e6)).unwrap() < 1.1e-6);
+        assert_eq!(difference(None, Cell::Missing), Some(0.0));
+        assert_eq!(difference(Some(1.0), Cell::Missing), None);
+    }
+}
