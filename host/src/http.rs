@@ -501,6 +501,7 @@ struct Answer {
     allow: Option<&'static str>,
     location: Option<&'static str>,
     close: bool,
+    retry: bool,
     /// The id that the request's body brought, in place of the header's.
     id: Option<String>,
     rows: usize,
@@ -517,6 +518,7 @@ impl Answer {
             allow: None,
             location: None,
             close: false,
+            retry: false,
             id: None,
             rows: 0,
             bytes_in: 0,
@@ -526,7 +528,10 @@ impl Answer {
 
     fn problem(problem: Problem, id: &RequestId) -> Answer {
         let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Answer::new(status, api::PROBLEM_JSON, problem.with_id(Some(id.as_str())).body)
+        Answer {
+            retry: problem.kind == Kind::NotReady,
+            ..Answer::new(status, api::PROBLEM_JSON, problem.with_id(Some(id.as_str())).body)
+        }
     }
 
     fn with_rows(self, model: &Served, observation: &Observation) -> Answer {
@@ -551,7 +556,7 @@ impl Answer {
         optional(ALLOW, self.allow);
         optional(LOCATION, self.location);
         optional(CONNECTION, self.close.then_some("close"));
-        optional(RETRY_AFTER, (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some("1"));
+        optional(RETRY_AFTER, self.retry.then_some("1"));
         optional(CONTENT_SECURITY_POLICY, self.content_type.starts_with("text/html").then_some(PAGE_POLICY));
         let body = if head { Bytes::new() } else { self.body };
         let mut response = http::Response::new(Full::new(body));

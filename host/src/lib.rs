@@ -6,8 +6,11 @@
 pub mod artifact;
 pub mod data;
 pub mod embedded;
+pub mod http;
+pub mod metrics;
 pub mod output;
 pub mod pack;
 pub mod runtime;
+pub mod serve;
 
 mod bindings;

@@ -321,7 +321,8 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         engine,
         task,
         unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
-        batch: !features::fixed_batch(&source.inputs),
+        // tract's graph is made for one record.
+        batch: engine == EngineKind::Tabular && !features::fixed_batch(&source.inputs),
         reference: Reference {
             rows: 0,
             columns: feature_columns(&derived.features, &derived.bins),

@@ -8,7 +8,7 @@ use ::parquet::file::reader::ChunkReader;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
-use arrow_cast::{CastOptions, cast_with_options};
+use arrow_cast::{CastOptions, cast, cast_with_options};
 use arrow_schema::{ArrowError, DataType};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -168,9 +168,18 @@ fn convert(array: &ArrayRef) -> Result<Values, ArrowError> {
         | DataType::Date64
         | DataType::Time32(_)
         | DataType::Time64(_)
-        | DataType::Timestamp(..) => {
+        | DataType::Timestamp(_, None) => {
             let text = to(&DataType::LargeUtf8)?;
             Values::Text(text.as_string::<i64>().iter().map(|v| v.map(str::to_owned)).collect())
+        }
+        DataType::Timestamp(unit, Some(_)) => {
+            // Parquet counts in UTC, whatever zone the writer had in mind.
+            let utc = cast(&to(&DataType::Int64)?, &DataType::Timestamp(*unit, None))?;
+            let Values::Text(mut texts) = convert(&utc)? else {
+                unreachable!("a timestamp becomes text");
+            };
+            texts.iter_mut().flatten().for_each(|text| text.push('Z'));
+            Values::Text(texts)
         }
         DataType::Dictionary(_, inner) => convert(&to(inner)?)?,
         other => Values::Other {
