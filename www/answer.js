@@ -14,7 +14,7 @@ import { exactly, probability, significant } from "./format.js";
  */
 export function comparable(text) {
   const end = text.lastIndexOf(',"inference_time_ms":');
-  return end >= 0 ? text.slice(0, end) : text.replace(/,"id":"(?:[^"\\]|\\.)*"\}$/, "");
+  return end >= 0 ? text.slice(0, end) : text.replace(/,"id":"(?:[^"\\]|\\.)*"\}$/, "}");
 }
 
 /**
@@ -75,8 +75,8 @@ export function describe(prediction, info) {
 function detailOf(prediction, { task, output }) {
   const positive = output.labels?.[output.positive ?? -1];
   const which = task === "binary" && positive !== undefined ? ` of ${positive}` : "";
-  if (typeof prediction.probability === "number") return `probability${which} ${probability(prediction.probability)}`;
-  if (typeof prediction.score === "number") return `score${which} ${significant(prediction.score)}`;
+  if (typeof prediction.probability === "number") return `probability${which}: ${probability(prediction.probability)}`;
+  if (typeof prediction.score === "number") return `score${which}: ${significant(prediction.score)}`;
   return "";
 }
 

@@ -8,6 +8,8 @@
  * @import { Bins, Category, Column, Feature, ModelInfo } from "./types.js"
  */
 
+import { grouped } from "./format.js";
+
 /**
  * One value to choose: the text of the field, what is shown, and the JSON that
  * is sent.
@@ -25,6 +27,7 @@
  * @property {boolean} nullable may be left empty
  * @property {boolean} open values besides the options are accepted too
  * @property {boolean} textual values besides the options are texts, not numbers
+ * @property {boolean} single numbers become binary32 in the model
  * @property {Option[]} options
  * @property {number | undefined} min smallest allowed number
  * @property {number | undefined} max largest allowed number
@@ -43,17 +46,18 @@
 export function fieldsOf(info) {
   return info.features.map((feature, index) => {
     const dtype = info.inputs[feature.input]?.dtype ?? "";
-    return fieldOf(feature, dtype === "string", info.reference?.columns?.[index]);
+    return fieldOf(feature, dtype, info.reference?.columns?.[index]);
   });
 }
 
 /**
  * @param {Feature} feature
- * @param {boolean} textual the model's input takes texts
+ * @param {string} dtype of the model's input
  * @param {Column | undefined} column
  * @returns {Field}
  */
-function fieldOf(feature, textual, column) {
+function fieldOf(feature, dtype, column) {
+  const textual = dtype === "string";
   /** @type {Field} */
   const field = {
     name: feature.name,
@@ -62,6 +66,7 @@ function fieldOf(feature, textual, column) {
     nullable: feature.nullable === true,
     open: false,
     textual: false,
+    single: dtype === "float32",
     options: [],
     min: undefined,
     max: undefined,
@@ -126,7 +131,7 @@ function rangeHint({ seen, allowed }) {
 
 /** @param {number} value */
 function short(value) {
-  return String(Number(value.toPrecision(6)));
+  return grouped(String(Number(value.toPrecision(6))));
 }
 
 /**
@@ -134,6 +139,7 @@ function short(value) {
  * @param {Feature} feature
  */
 function exampleOf(field, feature) {
+  if (typeof feature.example === "number") return textOf(field, exact(field, feature.example));
   if (feature.example !== undefined) return textOf(field, feature.example);
   const middle = middleOf(field);
   if (middle !== undefined) return middle;
@@ -201,7 +207,7 @@ function ordinaryBins(field) {
       count: counts[index + 1] ?? 0,
       at: (where) => {
         if (field.kind === "choice") return textOf(field, start);
-        return where === "start" ? textOf(field, exact(start)) : rounded(field, start + where * (end - start), end - start);
+        return where === "start" ? textOf(field, exact(field, start)) : rounded(field, start + where * (end - start), end - start);
       },
     };
   });
@@ -210,11 +216,12 @@ function ordinaryBins(field) {
 /**
  * A number without the digits that binary32 brought.
  *
+ * @param {Field} field
  * @param {number} value
  */
-function exact(value) {
+function exact({ single }, value) {
   const seven = Number(value.toPrecision(7));
-  return Math.fround(seven) === Math.fround(value) ? seven : value;
+  return single && Math.fround(seven) === Math.fround(value) ? seven : value;
 }
 
 /**
@@ -226,7 +233,7 @@ function exact(value) {
  */
 function rounded(field, value, width) {
   if (field.kind === "integer") return String(Math.floor(value));
-  if (!(width > 0)) return String(exact(value));
+  if (!(width > 0)) return String(exact(field, value));
   const step = 10 ** Math.floor(Math.log10(width / 20));
   const digits = Math.min(20, Math.max(0, -Math.round(Math.log10(step))));
   return String(Number((Math.round(value / step) * step).toFixed(digits)));

@@ -62,12 +62,21 @@ export function size(bytes) {
 }
 
 /**
+ * A number's text with its thousands apart.
+ *
+ * @param {string} text
+ */
+export function grouped(text) {
+  return text.replace(/^-?\d{4,}(?=$|\.)/, (digits) => digits.replace(/\B(?=(\d{3})+$)/g, "\u202f"));
+}
+
+/**
  * A whole number with its thousands apart.
  *
  * @param {number} value
  */
 export function count(value) {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  return grouped(String(value));
 }
 
 /**

@@ -66,6 +66,7 @@ const page = {
   parityText: byId("parity-text", HTMLElement),
   request: byId("request", HTMLElement),
   spoken: byId("spoken", HTMLElement),
+  brief: byId("brief", HTMLElement),
   verify: byId("verify", HTMLButtonElement),
   goldenResult: byId("golden-result", HTMLElement),
 };
@@ -93,7 +94,9 @@ function setting(name) {
  * @returns {Promise<{ server: Server, info: ModelInfo } | null>}
  */
 async function findServer() {
-  const server = new Server(new URL(setting("modelet-server") ?? "../", import.meta.url));
+  const address = setting("modelet-server") ?? "../";
+  if (address === "") return null;
+  const server = new Server(new URL(address, import.meta.url));
   try {
     return { server, info: await server.info() };
   } catch (error) {
@@ -313,11 +316,13 @@ function showAnswer(card, text, info, time, hasField) {
   } else {
     children.push(element("p", "headline refused", element("strong", "", problem.title)));
     children.push(element("p", "note", problem.detail));
-    const { others } = byField(problem.faults ?? [], hasField);
-    if (others.length > 0) {
-      const items = others.map((fault) => element("li", "", fault.feature ? `${fault.feature}: ` : "", faultText(fault)));
-      children.push(element("ul", "", ...items));
-    }
+  }
+  /** @type {Fault[]} */
+  const complaints = problem?.faults ?? prediction?.warnings ?? [];
+  const { others } = byField(complaints, hasField);
+  if (others.length > 0) {
+    const items = others.map((said) => element("li", "", said.feature ? `${said.feature}: ` : "", faultText(said)));
+    children.push(element("ul", "", ...items));
   }
   children.push(element("p", "time", time));
   const json = element("details", "", element("summary", "", "Answer as it came"), element("pre", "", text));
@@ -466,7 +471,7 @@ class Playground {
     try {
       const { answer, microseconds, runs } = await this.#model.predictTimed(body);
       this.#here = { body, text: answer };
-      const time = `${duration(microseconds / 1000)} a prediction (mean of ${counted(runs, "run")}); nothing was sent`;
+      const time = `${duration(microseconds / 1000)} an answer (mean of ${counted(runs, "run")}); nothing was sent`;
       showAnswer(page.pageCard, answer, this.#info, time, (name) => this.#form.has(name));
       this.#say(answer, faults);
     } catch (error) {
@@ -476,6 +481,7 @@ class Playground {
       this.#busy = false;
       page.pageCard.removeAttribute("aria-busy");
     }
+    page.brief.textContent = briefly(page.pageCard);
     this.#judge();
     this.#speak();
   }
@@ -524,9 +530,7 @@ class Playground {
   #judge() {
     const stale = this.#there !== null && this.#there.body !== this.#body;
     page.serverCard.dataset["stale"] = String(stale);
-    if (this.#found === null) {
-      showParity("none", "No server to compare with");
-    } else if (this.#model === null) {
+    if (this.#model === null) {
       showParity("none", "The model does not run in this page");
     } else if (this.#there === null) {
       showParity("none", "The server has not been asked yet");
@@ -554,7 +558,7 @@ class Playground {
   #speak() {
     clearTimeout(this.#spokenPause);
     this.#spokenPause = setTimeout(() => {
-      const headline = page.pageCard.querySelector(".headline")?.textContent ?? "";
+      const headline = briefly(page.pageCard);
       const faults = page.fields.querySelectorAll('[aria-invalid="true"]').length;
       const parity = this.#found === null ? "" : page.parityText.textContent;
       page.spoken.textContent = [headline, faults > 0 ? counted(faults, "field") + " to correct" : "", parity]
@@ -586,6 +590,16 @@ class Playground {
       page.verify.disabled = false;
     }
   }
+}
+
+/**
+ * The answer of a card in one line.
+ *
+ * @param {HTMLElement} card
+ */
+function briefly(card) {
+  const words = [...card.querySelectorAll(".headline > *")].map((part) => part.textContent);
+  return words.filter(Boolean).join(", ");
 }
 
 /** @param {Map<string, (Fault | Warning)[]>} complaints */
@@ -620,10 +634,9 @@ async function start() {
   if (info === undefined) return;
   showModel(info, model);
 
-  const server = found === null ? "" : found.server.base.host;
-  byId("server-title", HTMLElement).textContent = found === null ? "On the server" : `On the server, ${server}`;
-  showNote(page.serverCard, found === null ? "There is no server beside this page." : "It is asked when you say so.");
-  page.ask.hidden = found === null;
+  if (found !== null) byId("server-title", HTMLElement).textContent = `On the server, ${found.server.base.host}`;
+  showNote(page.serverCard, "It is asked when you say so.");
+  for (const part of [page.ask, page.serverCard, page.parity]) part.hidden = found === null;
   byId("privacy", HTMLElement).textContent =
     found === null
       ? "Predictions follow as you type. Nothing you type leaves this page."

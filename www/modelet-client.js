@@ -161,7 +161,7 @@ async function startEngine(address) {
   try {
     /** @type {EngineModule} */
     const engine = await import(address);
-    await engine.default();
+    await engine.default({ module_or_path: new URL("modelet_bg.wasm", address) });
     return engine;
   } catch (cause) {
     throw new Error(`cannot load the engine from ${address}: ${messageOf(cause)}`, { cause });

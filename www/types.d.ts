@@ -55,6 +55,8 @@ export interface ModelInfo {
   engine: "tabular" | "neural";
   task: "binary" | "multiclass" | "regression" | "outlier" | "cluster" | "transform";
   features: Feature[];
+  /** What becomes of features that the signature does not have. */
+  unknown?: "error" | "ignore";
   inputs: { name: string; dtype: string; shape: number[] }[];
   output: { labels?: Category[]; positive?: number; width: number; kind: string };
   reference: { rows: number; columns: Column[] };
@@ -147,7 +149,7 @@ export interface LoadedModel {
 
 /** The part of wasm-bindgen's `modelet.js` that is used. */
 export interface EngineModule {
-  default(options?: { module_or_path: string | URL }): Promise<unknown>;
+  default(options: { module_or_path: URL }): Promise<unknown>;
   Model: new (bundle: Uint8Array) => EngineModel;
 }
 

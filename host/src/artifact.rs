@@ -99,14 +99,7 @@ impl fmt::Display for ArtifactError {
     }
 }
 
-impl std::error::Error for ArtifactError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ArtifactError::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for ArtifactError {}
 
 impl Artifact {
     /// Reads a packed model from a file.

@@ -311,6 +311,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The type with which a column of this file is best written again: text
+    /// where the file has no types.
+    pub fn field_type(&self, column: usize) -> FieldType {
+        match &self.source {
+            Source::Csv(_) | Source::Ndjson(_) => FieldType::Text,
+            Source::Parquet(source) => source.field_type(column),
+        }
+    }
+
     /// Reads a row. A column that is not put has no value in this row. False
     /// after the last row.
     ///

@@ -9,15 +9,15 @@
 mod body;
 mod id;
 mod openapi;
-pub mod pages;
 
 use crate::artifact::Artifact;
 use crate::metrics::{self, Counters, Failure};
+use crate::pages::{self, Page};
 use crate::runtime::{CallError, Called, Loaded, Observation};
 use body::{BodyError, BodyLimits, Budget, Whole};
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, EXPECT, LOCATION,
-    RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    EXPECT, IF_NONE_MATCH, RETRY_AFTER,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -46,14 +46,18 @@ const OCTETS: &str = "application/octet-stream";
 /// The pages bring their own scripts and styles, and ask only this server.
 const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'";
 
+/// The documentation of a model's API, made in the browser from
+/// `openapi.json`. It loads nothing from elsewhere.
+const DOCS: &[u8] = include_bytes!("../assets/docs.html");
+
 /// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Target {
     Every(Route),
     OpenApi,
     Docs,
     Bundle,
-    Page,
+    Page(Page),
 }
 
 /// The routes as metrics name them, in the order of [`Target::number`].
@@ -84,8 +88,7 @@ impl Target {
             "/openapi.json" => Some(Target::OpenApi),
             "/docs" => Some(Target::Docs),
             "/model/bundle" => Some(Target::Bundle),
-            "/" => Some(Target::Page),
-            path => pages::page(path).map(|_| Target::Page),
+            path => pages::page(path).map(Target::Page),
         }
     }
 
@@ -101,7 +104,7 @@ impl Target {
             Target::OpenApi => 7,
             Target::Docs => 8,
             Target::Bundle => 9,
-            Target::Page => 10,
+            Target::Page(_) => 10,
         }
     }
 
@@ -131,6 +134,7 @@ pub struct Served {
     info: Bytes,
     openapi: Bytes,
     bundle_path: Option<PathBuf>,
+    bundle_etag: String,
     bundle: OnceLock<Option<Bytes>>,
     /// How long a record took lately, a moving average.
     recent_ns: AtomicU64,
@@ -155,6 +159,7 @@ impl Served {
             info: info.into(),
             openapi: openapi::document(artifact, base).into(),
             bundle_path: artifact.path.as_ref().map(|path| path.with_extension("bundle")),
+            bundle_etag: format!("\"{}\"", artifact.bundle_sha256),
             bundle: OnceLock::new(),
             recent_ns: AtomicU64::new(0),
             loaded,
@@ -266,7 +271,7 @@ impl Server {
             Some(target) if !target.has(&head.method) => method_not_allowed(target, path, &head.method, &id),
             Some(Target::Every(Route::Predict)) => self.predict(model, &head, body, false, &id).await,
             Some(Target::Every(Route::PredictBatch)) => self.predict(model, &head, body, true, &id).await,
-            Some(target) => self.get(model, target, path, &head.headers, &id).await,
+            Some(target) => self.get(model, target, &head.headers, &id).await,
         };
         let duration = start.elapsed();
         let route = target.map_or(OTHER, Target::number);
@@ -399,7 +404,7 @@ impl Server {
         }
     }
 
-    async fn get(&self, model: &Arc<Served>, target: Target, path: &str, headers: &HeaderMap, id: &RequestId) -> Answer {
+    async fn get(&self, model: &Arc<Served>, target: Target, headers: &HeaderMap, id: &RequestId) -> Answer {
         let ok = |content_type, body: Bytes| Answer::new(StatusCode::OK, content_type, body);
         match target {
             Target::Every(Route::Health) => ok(api::JSON, Bytes::from_static(b"{\"status\":\"ok\"}")),
@@ -414,9 +419,9 @@ impl Server {
                 id,
             ),
             Target::OpenApi => ok(api::JSON, model.openapi.clone()),
-            Target::Docs => ok(HTML, Bytes::from_static(pages::DOCS)),
+            Target::Docs => ok(HTML, Bytes::from_static(DOCS)),
             Target::Bundle => match model.bundle().await {
-                Some(bundle) => ok(OCTETS, bundle),
+                Some(bundle) => unless_known(headers, &model.bundle_etag, || ok(OCTETS, bundle)),
                 None => Answer::problem(
                     Problem::new(
                         Kind::NotFound,
@@ -425,13 +430,9 @@ impl Server {
                     id,
                 ),
             },
-            Target::Page => match pages::page(path) {
-                Some((content_type, bytes)) => ok(content_type, Bytes::from_static(bytes)),
-                None => Answer {
-                    location: Some("docs"),
-                    ..Answer::new(StatusCode::TEMPORARY_REDIRECT, HTML, Bytes::new())
-                },
-            },
+            Target::Page(page) => unless_known(headers, page.etag(), || {
+                ok(page.content_type, Bytes::from_static(page.bytes))
+            }),
         }
     }
 
@@ -487,6 +488,21 @@ fn fail(model: &Served, error: &CallError, batch: bool, id: &RequestId) -> Answe
     Answer::problem(Problem::new(kind, detail), id)
 }
 
+/// An answer that the client may keep and ask after by its tag; nothing but
+/// the tag if it has kept it.
+fn unless_known(headers: &HeaderMap, etag: &str, answer: impl FnOnce() -> Answer) -> Answer {
+    let known = text(headers, IF_NONE_MATCH).unwrap_or("");
+    let known = known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag);
+    let answer = match known {
+        true => Answer::new(StatusCode::NOT_MODIFIED, OCTETS, Bytes::new()),
+        false => answer(),
+    };
+    Answer {
+        etag: HeaderValue::from_str(etag).ok(),
+        ..answer
+    }
+}
+
 /// A header's value, if it is one of text.
 fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
     // What is not text is no value that anything here accepts.
@@ -499,7 +515,7 @@ struct Answer {
     content_type: &'static str,
     body: Bytes,
     allow: Option<&'static str>,
-    location: Option<&'static str>,
+    etag: Option<HeaderValue>,
     close: bool,
     retry: bool,
     /// The id that the request's body brought, in place of the header's.
@@ -516,7 +532,7 @@ impl Answer {
             content_type,
             body: body.into(),
             allow: None,
-            location: None,
+            etag: None,
             close: false,
             retry: false,
             id: None,
@@ -545,7 +561,9 @@ impl Answer {
     fn into_response(self, id: RequestId, head: bool) -> http::Response<Full<Bytes>> {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        if self.status != StatusCode::NOT_MODIFIED {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
         let own_id = self.id.and_then(|id| HeaderValue::try_from(id).ok());
         headers.insert(X_REQUEST_ID, own_id.unwrap_or_else(|| id.into_header()));
         let mut optional = |name: HeaderName, value: Option<&'static str>| {
@@ -554,10 +572,13 @@ impl Answer {
             }
         };
         optional(ALLOW, self.allow);
-        optional(LOCATION, self.location);
         optional(CONNECTION, self.close.then_some("close"));
         optional(RETRY_AFTER, self.retry.then_some("1"));
+        optional(CACHE_CONTROL, self.etag.is_some().then_some("no-cache"));
         optional(CONTENT_SECURITY_POLICY, self.content_type.starts_with("text/html").then_some(PAGE_POLICY));
+        if let Some(etag) = self.etag {
+            headers.insert(ETAG, etag);
+        }
         let body = if head { Bytes::new() } else { self.body };
         let mut response = http::Response::new(Full::new(body));
         *response.status_mut() = self.status;

@@ -183,6 +183,8 @@ pub trait Progress: Send + Sync {
     fn start(&self, what: &str, total: Option<u64>, unit: Unit);
     /// So much more is done.
     fn advance(&self, by: u64);
+    /// What is being done has this to say now.
+    fn tell(&self, _what: &str) {}
     /// The work is done.
     fn finish(&self);
 }
@@ -243,6 +245,12 @@ impl Progress for Bar {
         }
     }
 
+    fn tell(&self, what: &str) {
+        if let Some(bar) = &*self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            bar.set_message(what.to_owned());
+        }
+    }
+
     fn finish(&self) {
         self.set(None);
     }
@@ -252,6 +260,56 @@ impl Drop for Bar {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// JSON on several lines, indented, with its members in the order and its
+/// numbers with the digits that they have.
+pub fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0usize;
+    let mut in_text = false;
+    let mut escaped = false;
+    let mut chars = json.trim().chars().peekable();
+    let new_line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        if in_text {
+            out.push(c);
+            in_text = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            c if c.is_ascii_whitespace() => {}
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(close) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c => {
+                in_text = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out
 }
 
 /// How the cells of a column stand.
@@ -355,6 +413,13 @@ mod tests {
             assert_eq!(thousands(number), grouped);
             assert_eq!(count(number, "row"), counted);
         }
+    }
+
+    #[test]
+    fn json_is_indented_and_otherwise_left_alone() {
+        let json = r#" {"b":[1e400, {}],"a":"x\"{,\\","z":[ ]} "#;
+        let expected = "{\n  \"b\": [\n    1e400,\n    {}\n  ],\n  \"a\": \"x\\\"{,\\\\\",\n  \"z\": []\n}";
+        assert_eq!(indented(json), expected);
     }
 
     #[test]

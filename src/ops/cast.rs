@@ -40,27 +40,25 @@ impl Kernel for Cast {
     ) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let out = &mut out[0];
-        macro_rules! cast {
-            ($values:expr) => {
-                match self.to {
-                    Dtype::Float32 => out.write_f32(x.shape).extend($values.iter().map(|&v| v as f32)),
-                    Dtype::Float64 => out.write_f64(x.shape).extend($values.iter().map(|&v| v as f64)),
-                    Dtype::Int64 => out.write_i64(x.shape).extend($values.iter().map(|&v| v as i64)),
-                    Dtype::Int32 => out.write_i32(x.shape).extend($values.iter().map(|&v| v as i32)),
-                    Dtype::Bool => out
-                        .write_bool(x.shape)
-                        .extend($values.iter().map(|&v| u8::from(v as f64 != 0.0))),
-                    Dtype::String => return Err(operands.dtype_error(x.dtype())),
+        match (x.values, self.to) {
+            (Values::Float32(v), Dtype::Float64) => out.write_f64(x.shape).extend(v.iter().map(|&v| f64::from(v))),
+            (Values::Float64(v), Dtype::Float32) => out.write_f32(x.shape).extend(v.iter().map(|&v| v as f32)),
+            (Values::Int64(v), Dtype::Float32) => out.write_f32(x.shape).extend(v.iter().map(|&v| v as f32)),
+            (Values::Int64(v), Dtype::Int64) => out.write_i64(x.shape).extend_from_slice(v),
+            (Values::Int64(v), Dtype::Int32) => out.write_i32(x.shape).extend(v.iter().map(|&v| v as i32)),
+            (Values::Int64(v), Dtype::Bool) => out.write_bool(x.shape).extend(v.iter().map(|&v| u8::from(v != 0))),
+            (Values::String(_), _) | (_, Dtype::String) => return Err(operands.dtype_error(x.dtype())),
+            (_, to) => {
+                // binary64 holds the values of all other types exactly.
+                let values = (0..x.shape.len()).map(|i| x.number(i).unwrap_or(0.0));
+                match to {
+                    Dtype::Float32 => out.write_f32(x.shape).extend(values.map(|v| v as f32)),
+                    Dtype::Int64 => out.write_i64(x.shape).extend(values.map(|v| v as i64)),
+                    Dtype::Int32 => out.write_i32(x.shape).extend(values.map(|v| v as i32)),
+                    Dtype::Bool => out.write_bool(x.shape).extend(values.map(|v| u8::from(v != 0.0))),
+                    _ => out.write_f64(x.shape).extend(values),
                 }
-            };
-        }
-        match x.values {
-            Values::Float32(v) => cast!(v),
-            Values::Float64(v) => cast!(v),
-            Values::Int64(v) => cast!(v),
-            Values::Int32(v) => cast!(v),
-            Values::Bool(v) => cast!(v),
-            Values::String(_) => return Err(operands.dtype_error(x.dtype())),
+            }
         }
         Ok(())
     }

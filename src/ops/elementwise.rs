@@ -277,11 +277,11 @@ impl Broadcast {
                 (0..outer.len()).map(|d| index[d] * self.steps[operand][d]).sum()
             };
             let (a, b) = (&a[base(0)..], &b[base(1)..]);
-            match (step_a, step_b) {
-                (1, 1) => out.extend(a[..last].iter().zip(&b[..last]).map(|(&a, &b)| f(a, b))),
-                (1, 0) => out.extend(a[..last].iter().map(|&a| f(a, b[0]))),
-                (0, 1) => out.extend(b[..last].iter().map(|&b| f(a[0], b))),
-                _ => out.extend((0..last).map(|_| f(a[0], b[0]))),
+            if (step_a, step_b) == (1, 1) {
+                // A matrix and a vector, as in every dense layer.
+                out.extend(a[..last].iter().zip(&b[..last]).map(|(&a, &b)| f(a, b)));
+            } else {
+                out.extend((0..last).map(|i| f(a[i * step_a], b[i * step_b])));
             }
             for d in (0..outer.len()).rev() {
                 index[d] += 1;

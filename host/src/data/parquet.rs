@@ -1,6 +1,6 @@
 //! Parquet, row by row over batches of columns.
 
-use super::{Counted, DataError, DataErrorKind, Put, Values, is_standard, open};
+use super::{Counted, DataError, DataErrorKind, FieldType, Put, Values, is_standard, open};
 use crate::output::{Progress, Unit};
 use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::errors::ParquetError;
@@ -84,6 +84,16 @@ impl<'a> ParquetReader<'a> {
 
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    pub(super) fn field_type(&self, column: usize) -> FieldType {
+        match self.types.get(column) {
+            Some(DataType::Boolean) => FieldType::Boolean,
+            Some(DataType::UInt64) => FieldType::Text,
+            Some(dtype) if dtype.is_integer() => FieldType::Integer,
+            Some(dtype) if dtype.is_numeric() => FieldType::Number,
+            _ => FieldType::Text,
+        }
     }
 
     pub(super) fn row(&mut self, put: Put<'_>) -> Result<bool, DataError> {

@@ -352,6 +352,8 @@ fn property(feature: &Feature, example: Option<&Value>) -> Value {
     if let Some(seen) = feature.seen
         && let (Some(min), Some(max)) = (seen.min, seen.max)
     {
+        // Mostly these are binary32 numbers, which need fewer digits.
+        let (min, max) = (min as f32, max as f32);
         let text = format!("{min} to {max} in the reference data; beyond it the answer has a warning");
         schema.insert("description".into(), text.into());
     }

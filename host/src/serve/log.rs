@@ -179,8 +179,9 @@ mod tests {
             writeln!(line, "{i}").unwrap();
         }
         let mut out = Vec::new();
+        let written = &mut out;
         std::thread::scope(|scope| {
-            scope.spawn(|| write_all(&received, &lost, &mut out));
+            scope.spawn(move || write_all(&received, &lost, written));
             // The writer has room again once it has begun.
             messages.send(Message::Line(b"more\n".to_vec())).unwrap();
             messages.send(Message::Stop).unwrap();
@@ -188,5 +189,6 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("line 0\nline 1\n"), "{text}");
         assert!(text.contains("more\n"), "{text}");
+        assert!(text.contains("\"lines_lost\":1"), "{text}");
     }
 }

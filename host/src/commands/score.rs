@@ -1,0 +1,242 @@
+//! `modelet score`: every row of a file, in bounded memory.
+//!
+//! The rows go to the component in chunks, as requests of a batch that asks
+//! for every output, on as many threads as there are processors; the
+//! predictions are written in the order of the rows.
+
+mod answer;
+mod request;
+
+use super::Status;
+use super::predict::Fault;
+use crate::cli::{OnBadRow, ScoreArgs};
+use crate::data::{Field, Format, Reader, Writer};
+use crate::output::{Output, Progress, count, thousands};
+use crate::runtime::{Loaded, RuntimeConfig};
+use answer::{Layout, Row};
+use anyhow::{Context, anyhow, bail};
+use modelet::api::{BatchOptions, OnError};
+use request::{Chunk, Columns, Value};
+use std::time::Instant;
+
+/// Rows in one call of the component.
+const ROWS_AT_ONCE: usize = 2048;
+/// Bytes in one call of the component, from which on it gets no further row.
+const BODY_BYTES: usize = 8 << 20;
+/// A call is as long as the model takes; nobody waits at the other end.
+const DEADLINE_MS: u64 = 600_000;
+/// Faults of a row that are told.
+const TOLD_MAX: usize = 3;
+
+pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
+    let artifact = super::open(&args.model)?;
+    let manifest = &artifact.manifest;
+    let format = |given: Option<Format>, path| match given {
+        Some(format) => Ok(format),
+        None => Format::of(path),
+    };
+    let input_format = format(args.format, &args.rows)?;
+    let output_format = format(args.output_format, &args.output)?;
+    let progress = output.progress();
+    let mut reader = Reader::open(&args.rows, input_format, &*progress)?;
+    let mut columns = Columns::new(manifest, input_format, reader.columns(), args.id.as_deref())
+        .with_context(|| args.rows.display().to_string())?;
+    let dropped = columns.dropped(reader.columns());
+    if !dropped.is_empty() {
+        output.note(format!("columns that are no features are left out: {}", dropped.join(", ")));
+    }
+
+    let layout = Layout::new(manifest);
+    let mut fields = layout.fields().to_vec();
+    if let Some(id) = columns.id() {
+        let field = Field {
+            name: reader.columns()[id].clone(),
+            kind: reader.field_type(id),
+        };
+        if fields.iter().any(|f| f.name == field.name) {
+            bail!("the id column {:?} has the name of a column of predictions", field.name);
+        }
+        fields.insert(0, field);
+    }
+
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let defaults = RuntimeConfig::default();
+    let config = RuntimeConfig {
+        deadline_ms: DEADLINE_MS,
+        instances_max: defaults.instances_max.max(threads as u32),
+        ..defaults
+    };
+    let loaded = super::load(&artifact, config, output)?;
+    let mut writer = Writer::create(&args.output, output_format, &fields)?;
+    let mut tally = Tally::new();
+    loop {
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(threads);
+        while chunks.len() < threads {
+            match read(&mut reader, &mut columns, &mut tally)? {
+                Some(chunk) => chunks.push(chunk),
+                None => break,
+            }
+        }
+        if chunks.is_empty() {
+            break;
+        }
+        let answers = std::thread::scope(|scope| {
+            let calls: Vec<_> = chunks
+                .iter()
+                .map(|chunk| scope.spawn(|| predict(&loaded, chunk, &layout)))
+                .collect();
+            let answers = calls.into_iter().map(|call| match call.join() {
+                Ok(answers) => answers,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            answers.collect::<anyhow::Result<Vec<_>>>()
+        })
+        .with_context(|| args.rows.display().to_string())?;
+        for (chunk, rows) in chunks.iter().zip(answers) {
+            write(&mut writer, chunk, rows, args, layout.fields().len(), &mut tally)?;
+        }
+        tally.tell(&*progress);
+    }
+    if tally.read == 0 {
+        bail!("{}: there is no row of data", args.rows.display());
+    }
+    writer.finish()?;
+    progress.finish();
+    output.status(tally.summary());
+    Ok(Status::Good)
+}
+
+/// How many rows there were, and what became of them.
+struct Tally {
+    start: Instant,
+    read: u64,
+    warned: u64,
+    rejected: u64,
+    first_rejection: Option<String>,
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally {
+            start: Instant::now(),
+            read: 0,
+            warned: 0,
+            rejected: 0,
+            first_rejection: None,
+        }
+    }
+
+    fn rate(&self) -> String {
+        let rate = self.read as f64 / self.start.elapsed().as_secs_f64().max(1e-9);
+        format!("{} rows/s", thousands(rate as u64))
+    }
+
+    fn tell(&self, progress: &dyn Progress) {
+        progress.tell(&format!("{}, {}", count(self.read, "row"), self.rate()));
+    }
+
+    fn summary(&self) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let mut text = format!("scored {} in {seconds:.2} s, {}", count(self.read - self.rejected, "row"), self.rate());
+        if self.warned > 0 {
+            text.push_str(&format!(
+                "\n{} with values that the reference data do not have",
+                count(self.warned, "row")
+            ));
+        }
+        if let Some(first) = &self.first_rejection {
+            text.push_str(&format!("\n{} not accepted, the first one: {first}", count(self.rejected, "row")));
+        }
+        text
+    }
+}
+
+/// The next rows as the body of a batch.
+fn read(reader: &mut Reader<'_>, columns: &mut Columns, tally: &mut Tally) -> anyhow::Result<Option<Chunk>> {
+    let mut chunk = columns.chunk(tally.read + 1, reader.columns());
+    while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
+        if !reader.row(&mut |index, cell| columns.put(&mut chunk, index, cell))? {
+            break;
+        }
+        columns.end(&mut chunk, reader.columns());
+    }
+    tally.read += chunk.rows as u64;
+    Ok((chunk.rows > 0).then_some(chunk))
+}
+
+fn predict(loaded: &Loaded, chunk: &Chunk, layout: &Layout) -> anyhow::Result<Vec<Row>> {
+    let options = BatchOptions {
+        format: chunk.format,
+        on_error: OnError::Report,
+        full: true,
+        rows_max: chunk.rows as u32,
+    };
+    let last = chunk.first + chunk.rows as u64 - 1;
+    let named = || format!("rows {} to {last}", chunk.first);
+    let reply = match loaded.predict_batch(&chunk.body, options, None).with_context(named)? {
+        Ok(reply) => reply,
+        Err(problem) => {
+            return Err(anyhow!("{}", String::from_utf8_lossy(&problem.body)).context(named()));
+        }
+    };
+    let rows = layout.read(&reply.body).with_context(named)?;
+    if rows.len() != chunk.rows {
+        bail!("{}: {} answers", named(), rows.len());
+    }
+    Ok(rows)
+}
+
+fn write(
+    writer: &mut Writer,
+    chunk: &Chunk,
+    rows: Vec<Row>,
+    args: &ScoreArgs,
+    width: usize,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let empty = vec![Value::Missing; width];
+    for (index, row) in rows.into_iter().enumerate() {
+        let values = match &row {
+            Row::Good { values, warned } => {
+                tally.warned += u64::from(*warned);
+                values
+            }
+            Row::Bad(faults) => {
+                let reason = format!("row {}: {}", chunk.first + index as u64, reason(faults));
+                if args.on_error == OnBadRow::Stop {
+                    bail!(
+                        "{}: {reason} (--on-error skip or null goes on without such rows)",
+                        args.rows.display()
+                    );
+                }
+                tally.rejected += 1;
+                tally.first_rejection.get_or_insert(reason);
+                match args.on_error {
+                    OnBadRow::Null => &empty,
+                    OnBadRow::Stop | OnBadRow::Skip => continue,
+                }
+            }
+        };
+        let cells: Vec<_> = chunk.ids.get(index).into_iter().chain(values).map(Value::cell).collect();
+        writer.row(&cells)?;
+    }
+    Ok(())
+}
+
+fn reason(faults: &[Fault]) -> String {
+    let mut told: Vec<String> = faults
+        .iter()
+        .take(TOLD_MAX)
+        .map(|fault| match &fault.feature {
+            Some(feature) => format!("{feature:?}: {}", fault.message),
+            None => fault.message.clone(),
+        })
+        .collect();
+    if faults.len() > TOLD_MAX {
+        told.push(format!("and {} more", faults.len() - TOLD_MAX));
+    }
+    match told.is_empty() {
+        true => "it is not accepted".into(),
+        false => told.join("; "),
+    }
+}

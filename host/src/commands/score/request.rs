@@ -1,0 +1,355 @@
+//! Rows of a file as the bodies of batches.
+//!
+//! The cells of a CSV file go on as CSV, because there a cell's type is that
+//! of the feature; typed values go on as NDJSON, with their types.
+
+use crate::data::{self, Cell, Format};
+use anyhow::bail;
+use modelet::api::{self, json};
+use modelet::signature::{Category, Feature, FeatureType, Manifest};
+use modelet::tensor::Dtype;
+use std::collections::HashMap;
+
+/// A value that outlives the row that it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Missing,
+    Boolean(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+}
+
+impl Value {
+    pub fn cell(&self) -> Cell<'_> {
+        match self {
+            Value::Missing => Cell::Missing,
+            Value::Boolean(value) => Cell::Boolean(*value),
+            Value::Integer(value) => Cell::Integer(*value),
+            Value::Number(value) => Cell::Number(*value),
+            Value::Text(text) => Cell::Text(text),
+        }
+    }
+}
+
+impl From<Cell<'_>> for Value {
+    fn from(cell: Cell<'_>) -> Value {
+        match cell {
+            Cell::Missing => Value::Missing,
+            Cell::Boolean(value) => Value::Boolean(value),
+            Cell::Integer(value) => Value::Integer(value),
+            Cell::Number(value) => Value::Number(value),
+            Cell::Text(_) | Cell::Csv(_) | Cell::Other(_) => Value::Text(cell.to_string()),
+        }
+    }
+}
+
+/// Rows for one call.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The number of the first row, from 1.
+    pub first: u64,
+    pub rows: usize,
+    pub format: api::Format,
+    pub body: Vec<u8>,
+    /// One a row where there is an id.
+    pub ids: Vec<Value>,
+    /// Cells of the row being written.
+    open: usize,
+}
+
+/// What the columns of the file are to the model.
+pub struct Columns<'a> {
+    manifest: &'a Manifest,
+    by_name: HashMap<&'a str, usize>,
+    format: Format,
+    /// The feature that each column known so far feeds.
+    features: Vec<Option<usize>>,
+    id: Option<usize>,
+    /// Cells of columns that the row being read is the first to have.
+    unknown: Vec<(usize, Value)>,
+}
+
+impl<'a> Columns<'a> {
+    /// Looks at the columns of a file. Those of NDJSON are the first row's; a
+    /// later row may have others.
+    ///
+    /// # Errors
+    /// When a feature or the wanted id has no column.
+    pub fn new(manifest: &'a Manifest, format: Format, names: &[String], id: Option<&str>) -> anyhow::Result<Columns<'a>> {
+        let features = manifest.features.iter().enumerate();
+        let mut columns = Columns {
+            manifest,
+            by_name: features.map(|(index, feature)| (feature.name.as_str(), index)).collect(),
+            format,
+            features: Vec::new(),
+            id: None,
+            unknown: Vec::new(),
+        };
+        columns.learn(names);
+        columns.id = match id {
+            Some(id) => match names.iter().position(|name| name == id) {
+                Some(index) => Some(index),
+                None => bail!("there is no column {id:?} (--id)"),
+            },
+            None => (0..names.len())
+                .find(|&index| columns.features[index].is_none() && names[index].eq_ignore_ascii_case("id")),
+        };
+        let missing: Vec<String> = (manifest.features.iter().enumerate())
+            .filter(|(index, _)| !columns.features.contains(&Some(*index)))
+            .map(|(_, feature)| format!("{:?}", feature.name))
+            .collect();
+        match &missing[..] {
+            _ if format == Format::Ndjson => Ok(columns),
+            [] => Ok(columns),
+            [one] => bail!("the column {one}, which the model takes, is missing"),
+            several => bail!("the columns {}, which the model takes, are missing", several.join(", ")),
+        }
+    }
+
+    /// The column of the id.
+    pub fn id(&self) -> Option<usize> {
+        self.id
+    }
+
+    /// The columns that are neither features nor the id.
+    pub fn dropped<'n>(&self, names: &'n [String]) -> Vec<&'n str> {
+        let columns = names.iter().zip(&self.features).enumerate();
+        columns
+            .filter(|&(index, (_, feature))| feature.is_none() && self.id != Some(index))
+            .map(|(_, (name, _))| name.as_str())
+            .collect()
+    }
+
+    fn learn(&mut self, names: &[String]) {
+        for name in &names[self.features.len()..] {
+            self.features.push(self.by_name.get(name.as_str()).copied());
+        }
+    }
+
+    /// A chunk for the rows from this number on.
+    pub fn chunk(&self, first: u64, names: &[String]) -> Chunk {
+        let mut chunk = Chunk {
+            first,
+            rows: 0,
+            format: api::Format::Ndjson,
+            body: Vec::new(),
+            ids: Vec::new(),
+            open: 0,
+        };
+        if self.format == Format::Csv {
+            chunk.format = api::Format::Csv;
+            for (name, _) in names.iter().zip(&self.features).filter(|(_, feature)| feature.is_some()) {
+                chunk.csv_cell(name);
+            }
+            chunk.csv_end();
+        }
+        chunk
+    }
+
+    /// Takes a cell of the row being read.
+    pub fn put(&mut self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
+        if self.id == Some(index) {
+            chunk.ids.push(cell.into());
+        }
+        match self.features.get(index) {
+            Some(Some(feature)) => self.feature(chunk, *feature, cell),
+            Some(None) => {}
+            None => self.unknown.push((index, cell.into())),
+        }
+    }
+
+    /// Ends the row being read.
+    pub fn end(&mut self, chunk: &mut Chunk, names: &[String]) {
+        if !self.unknown.is_empty() {
+            self.learn(names);
+            for (index, value) in std::mem::take(&mut self.unknown) {
+                self.put(chunk, index, value.cell());
+            }
+        }
+        chunk.rows += 1;
+        if self.id.is_some() {
+            chunk.ids.resize(chunk.rows, Value::Missing);
+        }
+        match self.format {
+            Format::Csv => chunk.csv_end(),
+            Format::Parquet | Format::Ndjson => chunk.json_end(),
+        }
+    }
+
+    fn feature(&self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
+        let feature = &self.manifest.features[index];
+        if self.format == Format::Csv {
+            chunk.csv_cell(match cell {
+                Cell::Csv(text) if data::is_missing(text) && !names_category(feature, text) => "",
+                Cell::Csv(text) => text,
+                _ => "",
+            });
+            return;
+        }
+        chunk.json_member(&feature.name);
+        let dtype = self.manifest.inputs[feature.input as usize].dtype;
+        typed(&mut chunk.body, feature, dtype, cell);
+    }
+}
+
+/// Whether a category has the name of a missing value, such as `None`.
+fn names_category(feature: &Feature, text: &str) -> bool {
+    let listed = |category: &Category| matches!(category, Category::Name(name) if name == text);
+    feature.encoding.contains_key(text) || feature.categories.iter().any(listed)
+}
+
+fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
+    match cell {
+        // A text is missing when it is empty, as exporters have it.
+        Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
+        Cell::Missing => out.extend_from_slice(b"null"),
+        Cell::Other(_) => out.extend_from_slice(b"[]"),
+        Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
+        cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
+        Cell::Boolean(value) if feature.kind == FeatureType::Boolean => {
+            out.extend_from_slice(if value { b"true" } else { b"false" });
+        }
+        Cell::Boolean(value) => json::integer(out, i64::from(value)),
+        Cell::Integer(value) => json::integer(out, value),
+        // What JSON has no number for is told as a fault, not as missing.
+        Cell::Number(f64::INFINITY) => out.extend_from_slice(b"Infinity"),
+        Cell::Number(f64::NEG_INFINITY) => out.extend_from_slice(b"-Infinity"),
+        Cell::Number(value) => json::f64(out, value),
+    }
+}
+
+impl Chunk {
+    fn csv_cell(&mut self, cell: &str) {
+        if self.open > 0 {
+            self.body.push(b',');
+        }
+        self.open += 1;
+        if cell.bytes().any(|b| matches!(b, b'"' | b',' | b'\r' | b'\n')) {
+            self.body.push(b'"');
+            self.body.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
+            self.body.push(b'"');
+        } else {
+            self.body.extend_from_slice(cell.as_bytes());
+        }
+    }
+
+    fn csv_end(&mut self) {
+        // A line of one empty cell would be a blank one, which is no row.
+        if matches!(self.body.last(), None | Some(b'\n')) {
+            self.body.extend_from_slice(b"\"\"");
+        }
+        self.body.push(b'\n');
+        self.open = 0;
+    }
+
+    fn json_member(&mut self, name: &str) {
+        let before: &[u8] = if self.open == 0 { b"{\"features\":{" } else { b"," };
+        self.body.extend_from_slice(before);
+        self.open += 1;
+        json::text(&mut self.body, name);
+        self.body.push(b':');
+    }
+
+    fn json_end(&mut self) {
+        let end: &[u8] = if self.open == 0 { b"{\"features\":{}}\n" } else { b"}}\n" };
+        self.body.extend_from_slice(end);
+        self.open = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        serde_json::from_str(
+            r#"{"format":1,"name":"m","version":"1","engine":"tabular","task":"regression",
+            "features":[{"name":"x","type":"number","nullable":true,"input":0,"column":0},
+                        {"name":"b","type":"boolean","input":0,"column":1},
+                        {"name":"c, d","type":"category","categories":["None","a"],"input":1,"column":0}],
+            "inputs":[{"name":"X","dtype":"float32","shape":[2]},{"name":"C","dtype":"string","shape":[1]}],
+            "output":{"width":1,"kind":"value"},"batch":true,"reference":{"rows":0,"columns":[]},
+            "provenance":{"modelet":"0","onnx_sha256":"","onnx_bytes":0,"opsets":{},"operators":{}}}"#,
+        )
+        .unwrap()
+    }
+
+    fn names(names: &str) -> Vec<String> {
+        names.split('|').map(str::to_owned).collect()
+    }
+
+    fn body(format: Format, names: &[String], rows: &[&[Cell<'_>]]) -> (String, Vec<Value>) {
+        let manifest = manifest();
+        let mut columns = Columns::new(&manifest, format, names, None).unwrap();
+        let mut chunk = columns.chunk(1, names);
+        for row in rows {
+            for (index, &cell) in row.iter().enumerate() {
+                columns.put(&mut chunk, index, cell);
+            }
+            columns.end(&mut chunk, names);
+        }
+        assert_eq!(chunk.rows, rows.len());
+        (String::from_utf8(chunk.body).unwrap(), chunk.ids)
+    }
+
+    #[test]
+    fn csv_cells_go_on_as_they_are_and_missing_ones_empty() {
+        let names = names("ID|c, d|label|x|b");
+        let rows: [&[Cell<'_>]; 2] = [
+            &[Cell::Csv("007"), Cell::Csv("None"), Cell::Csv("1"), Cell::Csv("nan"), Cell::Csv("True")],
+            &[Cell::Missing, Cell::Csv("say \"a\", b\n"), Cell::Missing, Cell::Csv(" 1e5"), Cell::Missing],
+        ];
+        let (body, ids) = body(Format::Csv, &names, &rows);
+        assert_eq!(body, "\"c, d\",x,b\nNone,,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
+        assert_eq!(ids, [Value::Text("007".into()), Value::Missing]);
+    }
+
+    #[test]
+    fn typed_values_keep_their_types() {
+        let names = names("x|b|c, d");
+        let rows: [&[Cell<'_>]; 3] = [
+            &[Cell::Boolean(true), Cell::Boolean(true), Cell::Integer(7)],
+            &[Cell::Missing, Cell::Number(0.5), Cell::Missing],
+            &[Cell::Number(f64::INFINITY), Cell::Other("List"), Cell::Text("é")],
+        ];
+        let (body, _) = body(Format::Parquet, &names, &rows);
+        let expected = [
+            r#"{"features":{"x":1,"b":true,"c, d":"7"}}"#,
+            r#"{"features":{"x":null,"b":0.5,"c, d":""}}"#,
+            r#"{"features":{"x":Infinity,"b":[],"c, d":"é"}}"#,
+        ];
+        assert_eq!(body.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_later_line_may_have_members_that_the_first_one_has_not() {
+        let manifest = manifest();
+        let mut columns = Columns::new(&manifest, Format::Ndjson, &names("b"), None).unwrap();
+        let mut chunk = columns.chunk(1, &names("b"));
+        columns.end(&mut chunk, &names("b"));
+        columns.put(&mut chunk, 0, Cell::Boolean(false));
+        columns.put(&mut chunk, 2, Cell::Integer(1));
+        columns.put(&mut chunk, 1, Cell::Text("dropped"));
+        columns.end(&mut chunk, &names("b|other|x"));
+        let body = String::from_utf8(chunk.body).unwrap();
+        assert_eq!(body, "{\"features\":{}}\n{\"features\":{\"b\":false,\"x\":1}}\n");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_what_is_left_out_is_known() {
+        let manifest = manifest();
+        let error = |given: &str, id| {
+            let columns = Columns::new(&manifest, Format::Csv, &names(given), id);
+            columns.err().map(|e| e.to_string())
+        };
+        assert_eq!(error("x|b|c, d|y", None), None);
+        assert_eq!(error("x|b", None).unwrap(), "the column \"c, d\", which the model takes, is missing");
+        assert_eq!(error("y", None).unwrap(), "the columns \"x\", \"b\", \"c, d\", which the model takes, are missing");
+        assert_eq!(error("x|b|c, d", Some("key")).unwrap(), "there is no column \"key\" (--id)");
+        let given = names("key|x|b|id|c, d|y");
+        let columns = Columns::new(&manifest, Format::Csv, &given, Some("key")).unwrap();
+        assert_eq!(columns.id(), Some(0));
+        assert_eq!(columns.dropped(&given), ["id", "y"]);
+    }
+}

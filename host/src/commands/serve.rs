@@ -1,0 +1,106 @@
+//! `modelet serve`: from what was typed to what it means.
+
+use super::Status;
+use crate::cli::{IsolateArg, ServeArgs};
+use crate::runtime::{CodeCaching, Isolation};
+use crate::serve::{ConfigError, ServeConfig, serve};
+use anyhow::Context;
+
+pub fn run(args: ServeArgs) -> anyhow::Result<Status> {
+    let models = args.models.clone();
+    let config = config(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start the server's threads")?;
+    runtime.block_on(serve(models, config))?;
+    Ok(Status::Good)
+}
+
+fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
+    let default = ServeConfig::default();
+    let config = ServeConfig {
+        listen: match args.listen.is_empty() {
+            true => default.listen,
+            false => args.listen,
+        },
+        insecure: args.insecure,
+        isolation: match args.isolate {
+            IsolateArg::Pooled => Isolation::Pooled,
+            IsolateArg::Request => Isolation::Request,
+        },
+        body_bytes_max: args.body_bytes_max,
+        // What one request may bring must fit into what all may.
+        bodies_bytes_max: default.bodies_bytes_max.max(args.body_bytes_max),
+        batch_rows_max: args.batch_rows_max,
+        deadline_ms: args.deadline_ms,
+        instance_memory_bytes_max: args.memory_bytes_max,
+        drain_timeout_ms: args.drain_timeout_s.saturating_mul(1000),
+        cache: match args.no_cache {
+            true => CodeCaching::Off,
+            false => CodeCaching::Default,
+        },
+        access_log: !args.no_access_log,
+        log_filter: args.log,
+        log_format: args.log_format.into(),
+        ..default
+    };
+    config.check()?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn parsed(options: &[&str]) -> Result<ServeConfig, ConfigError> {
+        let line = ["modelet", "serve", "m.wasm"].iter().chain(options);
+        let Command::Serve(args) = Cli::parse_from(line).command else {
+            panic!("the command is serve");
+        };
+        config(args)
+    }
+
+    #[test]
+    fn what_is_not_typed_is_the_default() {
+        let config = parsed(&[]).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", ServeConfig::default()));
+    }
+
+    #[test]
+    fn what_is_typed_is_meant() {
+        let config = parsed(&[
+            "--listen=127.0.0.1:0",
+            "--listen=[::1]:80",
+            "--isolate=request",
+            "--body-bytes-max=1000000000",
+            "--batch-rows-max=7",
+            "--deadline-ms=8",
+            "--memory-bytes-max=9",
+            "--no-access-log",
+            "--log=warn",
+            "--no-cache",
+            "--drain-timeout-s=1",
+        ])
+        .unwrap();
+        assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]);
+        assert_eq!(config.isolation, Isolation::Request);
+        assert_eq!(config.body_bytes_max, 1_000_000_000);
+        assert!(config.bodies_bytes_max >= config.body_bytes_max);
+        assert_eq!(config.batch_rows_max, 7);
+        assert_eq!(config.deadline_ms, 8);
+        assert_eq!(config.instance_memory_bytes_max, 9);
+        assert!(!config.access_log);
+        assert_eq!(config.log_filter, "warn");
+        assert_eq!(config.cache, CodeCaching::Off);
+        assert_eq!(config.drain_timeout_ms, 1000);
+    }
+
+    #[test]
+    fn an_address_that_others_reach_must_be_wanted() {
+        assert!(parsed(&["--listen=0.0.0.0:3000"]).unwrap_err().0.contains("--insecure"));
+        assert!(parsed(&["--listen=0.0.0.0:3000", "--insecure"]).is_ok());
+    }
+}

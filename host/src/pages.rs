@@ -1,0 +1,173 @@
+//! The first page and the browser library, as part of the binary.
+//!
+//! The page is at `/`, everything that it loads below `/www/`: the files of the
+//! folder `www/`, and the browser modules that the binary was built with. All
+//! addresses in them are relative, so that they also work under
+//! `/models/<name>/` and behind a proxy that adds a prefix.
+
+use crate::embedded::{BROWSER, BROWSER_NEURAL, BrowserModule};
+use std::sync::{LazyLock, OnceLock};
+
+/// A file that is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// The header `content-type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub bytes: &'static [u8],
+    etag: &'static OnceLock<String>,
+}
+
+impl Page {
+    /// The header `etag`: it changes with the bytes. The addresses stay the
+    /// same from version to version, so `cache-control: no-cache` goes with it.
+    pub fn etag(&self) -> &'static str {
+        self.etag
+            .get_or_init(|| format!("\"{}\"", &modelet::bundle::sha256_hex(self.bytes)[..32]))
+    }
+}
+
+/// The page at a path, which begins with a slash.
+pub fn page(path: &str) -> Option<Page> {
+    let name = match path {
+        "/" => "",
+        path => path.strip_prefix("/www/").filter(|name| !name.is_empty())?,
+    };
+    let file = FILES.iter().find(|file| file.name == name)?;
+    Some(Page {
+        content_type: file.content_type,
+        bytes: (file.bytes)()?,
+        etag: &file.etag,
+    })
+}
+
+struct File {
+    /// Path below `/www/`; empty for the page itself.
+    name: &'static str,
+    content_type: &'static str,
+    /// `None` if the binary was built without it.
+    bytes: fn() -> Option<&'static [u8]>,
+    etag: OnceLock<String>,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const WASM: &str = "application/wasm";
+
+const fn file(name: &'static str, content_type: &'static str, bytes: fn() -> Option<&'static [u8]>) -> File {
+    File {
+        name,
+        content_type,
+        bytes,
+        etag: OnceLock::new(),
+    }
+}
+
+macro_rules! www {
+    ($name:literal, $content_type:expr) => {
+        file($name, $content_type, || {
+            Some(include_bytes!(concat!("../../www/", $name)))
+        })
+    };
+}
+
+static FILES: [File; 15] = [
+    file("", HTML, || Some(INDEX.as_bytes())),
+    www!("index.html", HTML),
+    www!("style.css", CSS),
+    www!("icon.svg", SVG),
+    www!("main.js", SCRIPT),
+    www!("answer.js", SCRIPT),
+    www!("api.js", SCRIPT),
+    www!("form.js", SCRIPT),
+    www!("format.js", SCRIPT),
+    www!("modelet-client.js", SCRIPT),
+    www!("worker.js", SCRIPT),
+    file("modelet.js", SCRIPT, || script(BROWSER)),
+    file("modelet_bg.wasm", WASM, || wasm(BROWSER)),
+    file("neural/modelet.js", SCRIPT, || script(BROWSER_NEURAL)),
+    file("neural/modelet_bg.wasm", WASM, || wasm(BROWSER_NEURAL)),
+];
+
+/// The page as it is one folder above the files that it loads.
+static INDEX: LazyLock<String> = LazyLock::new(|| {
+    const HEAD: &str = "<head>";
+    include_str!("../../www/index.html").replacen(HEAD, "<head>\n    <base href=\"www/\">", 1)
+});
+
+fn script(module: Option<BrowserModule>) -> Option<&'static [u8]> {
+    module.map(|module| module.script)
+}
+
+fn wasm(module: Option<BrowserModule>) -> Option<&'static [u8]> {
+    module.map(|module| module.wasm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let aside = [".test.js", ".d.ts", ".json", ".md"].iter().any(|end| name.ends_with(end));
+            if aside || entry.path().is_dir() {
+                continue;
+            }
+            let page = page(&format!("/www/{name}")).unwrap_or_else(|| panic!("{name} is not served"));
+            assert_eq!(page.bytes, std::fs::read(entry.path()).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_loads_its_files_from_the_folder_below() {
+        let index = page("/").unwrap();
+        assert_eq!(index.content_type, HTML);
+        let index = std::str::from_utf8(index.bytes).unwrap();
+        assert!(index.contains("<base href=\"www/\">"));
+        let loaded = index
+            .split(['"', '\''])
+            .filter(|part| part.ends_with(".js") || part.ends_with(".css") || part.ends_with(".svg"));
+        let mut count = 0;
+        for name in loaded {
+            assert!(page(&format!("/www/{name}")).is_some(), "{name}");
+            count += 1;
+        }
+        assert!(count >= 3, "{count} files");
+    }
+
+    #[test]
+    fn browser_modules_are_served_if_they_were_built() {
+        for (module, folder) in [(BROWSER, ""), (BROWSER_NEURAL, "neural/")] {
+            let script = page(&format!("/www/{folder}modelet.js"));
+            let wasm = page(&format!("/www/{folder}modelet_bg.wasm"));
+            assert_eq!(script.is_some(), module.is_some());
+            assert_eq!(wasm.is_some(), module.is_some());
+            if let Some(wasm) = wasm {
+                assert_eq!(wasm.content_type, "application/wasm");
+                assert!(wasm.bytes.starts_with(b"\0asm"));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_served() {
+        for path in ["", "/www", "/www/", "/www/package.json", "/www/form.test.js", "/www/../Cargo.toml", "/main.js", "//"] {
+            assert!(page(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn etags_differ_as_the_bytes_do() {
+        let (one, other) = (page("/").unwrap(), page("/www/main.js").unwrap());
+        assert_eq!(one.etag(), page("/").unwrap().etag());
+        assert_ne!(one.etag(), other.etag());
+        assert!(one.etag().starts_with('"') && one.etag().ends_with('"'));
+    }
+}

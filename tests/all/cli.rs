@@ -1,0 +1,133 @@
+//! The command line as a person or a script meets it.
+
+use crate::support::{credit, credit_request, parity_dir, program, root};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn modelet(arguments: &[&str]) -> Output {
+    Command::new(program("modelet"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is text")
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path is text")
+}
+
+#[test]
+fn help_has_examples_for_every_command() {
+    for command in ["check", "pack", "inspect", "predict", "score", "verify", "serve"] {
+        let output = modelet(&[command, "--help"]);
+        assert!(output.status.success(), "{command}");
+        assert!(text(&output.stdout).contains("Examples:"), "{command}: {}", text(&output.stdout));
+    }
+    assert_eq!(modelet(&["frobnicate"]).status.code(), Some(2));
+    assert_eq!(modelet(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn check_tells_the_operators_and_the_engine() {
+    let output = modelet(&["check", "examples/credit/credit.onnx", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("--json is JSON");
+    assert_eq!(report["engine"], "tabular");
+    let output = modelet(&["check", "tests/fixtures/bad/unsupported_operator.onnx"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("Frobnicate"), "{said}");
+}
+
+#[test]
+fn a_failed_packing_is_one_line_on_standard_error() {
+    let out = parity_dir().join("never.wasm");
+    let output = modelet(&["pack", "tests/fixtures/bad/truncated.onnx", "-o", path(&out)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    assert!(said.starts_with("error: ") && said.contains("truncated.onnx"), "{said}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn inspect_reads_what_pack_wrote() {
+    let report = credit();
+    let output = modelet(&["inspect", path(&report.output), "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(&report.bundle_sha256));
+    let human = modelet(&["inspect", path(&report.output)]);
+    assert!(text(&human.stdout).contains("loan_purpose"));
+    assert!(!text(&human.stdout).contains('\u{1b}'), "colour is for terminals");
+}
+
+#[test]
+fn predict_takes_text_a_file_and_standard_input() {
+    let file = path(&credit().output);
+    let inline = modelet(&["predict", file, "--input", &credit_request()]);
+    assert!(inline.status.success(), "{}", text(&inline.stderr));
+    let answer: Value = serde_json::from_slice(&inline.stdout).expect("an answer is JSON");
+    assert_eq!(answer["prediction"], 0);
+    let from_file = modelet(&["predict", file, "examples/credit/request.json"]);
+    let other: Value = serde_json::from_slice(&from_file.stdout).expect("an answer is JSON");
+    assert_eq!(answer["probability"], other["probability"]);
+    let bad = modelet(&["predict", file, "--input", "{\"features\": {\"age\": 1}}"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stderr).contains("income"), "{}", text(&bad.stderr));
+}
+
+#[test]
+fn score_writes_a_prediction_for_each_row() {
+    let out = parity_dir().join("scored.csv");
+    let output = modelet(&["score", path(&credit().output), "examples/credit/reference.csv", "-o", path(&out)]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let scored = std::fs::read_to_string(&out).expect("it was written");
+    let expected = std::fs::read_to_string(root().join("examples/credit/expected.csv")).expect("expected answers");
+    let mut rows = 0;
+    for (got, expected) in scored.lines().zip(expected.lines()) {
+        if rows == 0 {
+            assert_eq!(got, "prediction,probability_0,probability_1");
+        } else {
+            let numbers = |line: &str| line.split(',').map(|c| c.parse::<f64>().expect("a number")).collect::<Vec<_>>();
+            for (got, expected) in numbers(got).iter().zip(numbers(expected)) {
+                assert!((got - expected).abs() < 1e-5, "row {rows}");
+            }
+        }
+        rows += 1;
+    }
+    assert_eq!(rows, 3001);
+    assert_eq!(scored.lines().count(), 3001);
+}
+
+#[test]
+fn verify_compares_golden_rows_and_exits_3_on_a_difference() {
+    let report = credit();
+    let output = modelet(&["verify", path(&report.output)]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let server = crate::support::server::Server::modelet(&report.output, &[]);
+    let url = format!("http://{}", server.address);
+    let output = modelet(&["verify", path(&report.output), "--url", &url]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let other = crate::support::pack_fixture("xgb_regression", modelet_host::pack::WasiVersion::V0_3);
+    let output = modelet(&["verify", path(&other.output), "--url", &url]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_file_that_is_no_packed_model_is_named() {
+    for (file, word) in [
+        ("examples/credit/credit.onnx", "pack"),
+        ("target/artifacts/tabular.wasm", "modelet"),
+        ("examples/credit/missing.wasm", "No such file"),
+    ] {
+        let output = modelet(&["inspect", file]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        let said = text(&output.stderr);
+        assert!(said.contains(file) && said.contains(word), "{said}");
+    }
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests over all homes of a model: natively, in the component, in
+//! the modelet host and under the wasmtime command line. The browser's part is
+//! in `tests/browser`, which runs the bundles that these tests leave in
+//! `target/parity`.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+mod cli;
+mod pack;
+mod parity;
+mod support;
+mod validation;
+mod wasmtime_cli;
+mod worlds;
