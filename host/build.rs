@@ -35,9 +35,9 @@ fn main() -> io::Result<()> {
     for (name, file) in FILES {
         let path = artifacts.join(file);
         let value = if path.is_file() {
-            let path = path.to_str().ok_or_else(|| {
-                io::Error::other(format!("{} is not a UTF-8 path", path.display()))
-            })?;
+            let path = path
+                .to_str()
+                .ok_or_else(|| io::Error::other(format!("{} is not a UTF-8 path", path.display())))?;
             format!("Some(include_bytes!({path:?}))")
         } else {
             String::from("None")

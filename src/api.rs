@@ -8,7 +8,7 @@ mod routes;
 pub mod json;
 pub mod metrics;
 
-pub use answer::{Service, Reply};
+pub use answer::{Reply, Service};
 pub use batch::{BatchOptions, Format, OnError};
 pub use problem::{Kind, Problem};
 pub use routes::{Request, Response, Route, handle, query_value};

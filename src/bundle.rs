@@ -58,9 +58,14 @@ impl fmt::Display for BundleError {
         match self {
             BundleError::NotABundle => f.write_str("not a modelet bundle: the magic number is missing"),
             BundleError::Version { got } => {
-                write!(f, "bundle version: expected {VERSION} but got {got}; pack the model again")
+                write!(
+                    f,
+                    "bundle version: expected {VERSION} but got {got}; pack the model again"
+                )
             }
-            BundleError::Table => f.write_str("bundle: the table of sections refers outside the file, which may be truncated"),
+            BundleError::Table => {
+                f.write_str("bundle: the table of sections refers outside the file, which may be truncated")
+            }
             BundleError::Missing(section) => write!(f, "bundle: section {section:?} is missing"),
         }
     }
@@ -83,9 +88,7 @@ impl Bundle {
         if bytes.get(..8) != Some(MAGIC) {
             return Err(BundleError::NotABundle);
         }
-        let u32_at = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-        };
+        let u32_at = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
         let u64_at = |at: usize| -> Option<usize> {
             usize::try_from(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)).ok()
         };

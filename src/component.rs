@@ -3,10 +3,10 @@
 //! A component holds one model. `init` puts it there while `modelet pack`
 //! runs, and the snapshot that becomes the component keeps it.
 
-#[cfg(not(feature = "wasi-0-2"))]
-mod entry_0_3;
 #[cfg(feature = "wasi-0-2")]
 mod entry_0_2;
+#[cfg(not(feature = "wasi-0-2"))]
+mod entry_0_3;
 
 use crate::api::metrics::Metrics;
 use crate::api::{self, BatchOptions, Reply, Request, Response, Service};
@@ -99,8 +99,7 @@ impl bindings::Guest for Component {
                 problem: None, body, ..
             }) => Ok(text(body)),
             Some(Reply {
-                problem: Some(problem),
-                ..
+                problem: Some(problem), ..
             }) => Err(text(problem.body)),
             None => Err(text(not_packed().body)),
         }

@@ -124,8 +124,7 @@ impl Workspace {
     /// from the signature means that the model itself does not fit together.
     pub fn run(&mut self, program: &Program, inputs: &[Tensor]) -> Result<(), RunError> {
         let header = &program.header;
-        self.registers
-            .resize_with(header.registers as usize, Tensor::default);
+        self.registers.resize_with(header.registers as usize, Tensor::default);
         for instruction in &header.instructions {
             // Results are taken out of their registers for the time of the
             // call, so that the operands can be borrowed from the others.
@@ -140,9 +139,7 @@ impl Workspace {
                 sources: &instruction.inputs,
                 op: instruction.op.name(),
             };
-            let outcome = instruction
-                .op
-                .run(&operands, &mut self.results, &mut self.scratch);
+            let outcome = instruction.op.run(&operands, &mut self.results, &mut self.scratch);
             for (&register, result) in instruction.outputs.iter().zip(self.results.drain(..)) {
                 self.registers[register as usize] = result;
             }
@@ -152,12 +149,7 @@ impl Workspace {
     }
 
     /// The output at `index` after a run.
-    pub fn output<'a>(
-        &'a self,
-        program: &'a Program,
-        inputs: &'a [Tensor],
-        index: usize,
-    ) -> Option<View<'a>> {
+    pub fn output<'a>(&'a self, program: &'a Program, inputs: &'a [Tensor], index: usize) -> Option<View<'a>> {
         match *program.header.outputs.get(index)? {
             Source::Input(i) => inputs.get(i as usize).map(Tensor::view),
             Source::Register(r) => self.registers.get(r as usize).map(Tensor::view),

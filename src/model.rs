@@ -55,7 +55,10 @@ impl fmt::Display for LoadError {
             LoadError::Program(e) => e.fmt(f),
             LoadError::Neural(what) => write!(f, "neural engine: {what}"),
             LoadError::Engine(kind) => {
-                write!(f, "the model needs the {kind:?} engine, which this module is built without")
+                write!(
+                    f,
+                    "the model needs the {kind:?} engine, which this module is built without"
+                )
             }
         }
     }
@@ -85,8 +88,7 @@ impl Model {
         let sha256 = sha256_hex(&bundle);
         let sections = Bundle::parse(&bundle)?;
         let manifest = &bundle[sections.require(Section::Manifest)?];
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|e| LoadError::Manifest(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_slice(manifest).map_err(|e| LoadError::Manifest(e.to_string()))?;
         if manifest.format != FORMAT {
             return Err(LoadError::Manifest(format!(
                 "format: expected {FORMAT} but got {}; pack the model again",
@@ -181,7 +183,13 @@ impl Model {
         Ok(())
     }
 
-    fn run_rows(&self, inputs: &[Tensor], rows: usize, state: &mut State, out: &mut Predictions) -> Result<(), RunError> {
+    fn run_rows(
+        &self,
+        inputs: &[Tensor],
+        rows: usize,
+        state: &mut State,
+        out: &mut Predictions,
+    ) -> Result<(), RunError> {
         match &self.engine {
             Engine::Tabular(program) => {
                 state.workspace.run(program, inputs)?;
@@ -333,9 +341,8 @@ impl Predictions {
             expected,
             got: got.dims().to_vec(),
         };
-        let fetch = |index: u16| {
-            output(index as usize).ok_or_else(|| wrong(format!("output {index}"), Shape::vector(0)))
-        };
+        let fetch =
+            |index: u16| output(index as usize).ok_or_else(|| wrong(format!("output {index}"), Shape::vector(0)));
         let mut given = 0;
         for &index in &spec.scores {
             let view = fetch(index)?;
@@ -426,7 +433,10 @@ impl Predictions {
         };
         for row in 0..rows {
             match (&spec.labels, view.values) {
-                (Labels::Int64(labels), Values::Int64(_) | Values::Int32(_) | Values::Bool(_) | Values::Float32(_) | Values::Float64(_)) => {
+                (
+                    Labels::Int64(labels),
+                    Values::Int64(_) | Values::Int32(_) | Values::Bool(_) | Values::Float32(_) | Values::Float64(_),
+                ) => {
                     let value = match view.values {
                         Values::Int64(v) => v[row],
                         _ => view.number(row).unwrap_or(0.0) as i64,
@@ -435,13 +445,15 @@ impl Predictions {
                         self.labels.push(value);
                     } else {
                         let class = labels.iter().position(|&l| l == value);
-                        self.classes.push(class.ok_or_else(|| unknown(value.to_string()))? as u32);
+                        self.classes
+                            .push(class.ok_or_else(|| unknown(value.to_string()))? as u32);
                     }
                 }
                 (Labels::String(labels), Values::String(v)) => {
                     let value = v.get(row);
                     let class = labels.iter().position(|l| l == value);
-                    self.classes.push(class.ok_or_else(|| unknown(format!("{value:?}")))? as u32);
+                    self.classes
+                        .push(class.ok_or_else(|| unknown(format!("{value:?}")))? as u32);
                 }
                 _ => {
                     return Err(RunError::Dtype {
@@ -460,9 +472,17 @@ impl Predictions {
         for row in start..start + rows {
             let score = |i: usize| self.scores.get(row * self.width + i).unwrap_or(f64::NAN);
             let class = if self.width == 1 {
-                let threshold = if manifest.output.kind == ScoreKind::Probability { 0.5 } else { 0.0 };
+                let threshold = if manifest.output.kind == ScoreKind::Probability {
+                    0.5
+                } else {
+                    0.0
+                };
                 let positive = manifest.output.positive.unwrap_or(1);
-                if score(0) > threshold { positive } else { 1 - positive.min(1) }
+                if score(0) > threshold {
+                    positive
+                } else {
+                    1 - positive.min(1)
+                }
             } else {
                 (1..self.width).fold(0, |best, i| if score(i) > score(best) { i } else { best }) as u32
             };

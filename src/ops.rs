@@ -39,12 +39,7 @@ pub(crate) trait Kernel {
     fn check(&self, constants: &Constants<'_>) -> Result<(), String>;
 
     /// Computes the results; `out` has [`Kernel::OUTPUTS`] of them.
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        scratch: &mut Scratch,
-    ) -> Result<(), RunError>;
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError>;
 }
 
 macro_rules! operators {

@@ -312,9 +312,7 @@ impl Program {
     /// itself; see [`ProgramError`].
     pub fn load(image: Image) -> Result<Program, ProgramError> {
         let bytes = image.bytes();
-        let word = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-        };
+        let word = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
         if bytes.get(..8) != Some(MAGIC) {
             return Err(ProgramError::NotAProgram("the magic number is missing"));
         }
@@ -327,21 +325,14 @@ impl Program {
         let low = word(16).ok_or(ends_early.clone())? as u64;
         let high = word(20).ok_or(ends_early.clone())? as u64;
         let constants_len = low | high << 32;
-        let header_end = HEADER_START
-            .checked_add(header_len)
-            .ok_or(ends_early.clone())?;
-        let header = bytes
-            .get(HEADER_START..header_end)
-            .ok_or(ends_early.clone())?;
+        let header_end = HEADER_START.checked_add(header_len).ok_or(ends_early.clone())?;
+        let header = bytes.get(HEADER_START..header_end).ok_or(ends_early.clone())?;
         let constants_start = header_end.next_multiple_of(ALIGN);
         let available = bytes.len().checked_sub(constants_start).ok_or(ends_early)?;
         if available as u64 != constants_len {
-            return Err(ProgramError::NotAProgram(
-                "its length is not the one it states",
-            ));
+            return Err(ProgramError::NotAProgram("its length is not the one it states"));
         }
-        let header: Header =
-            postcard::from_bytes(header).map_err(|e| ProgramError::Header(e.to_string()))?;
+        let header: Header = postcard::from_bytes(header).map_err(|e| ProgramError::Header(e.to_string()))?;
         let program = Program {
             image,
             constants_start,
@@ -410,8 +401,7 @@ impl Program {
             what,
         };
         for (index, constant) in header.constants.iter().enumerate() {
-            check_constant(constant, &constants)
-                .map_err(|what| whole(format!("constant {index}: {what}")))?;
+            check_constant(constant, &constants).map_err(|what| whole(format!("constant {index}: {what}")))?;
         }
         let mut written = vec![false; header.registers as usize];
         let readable = |source: Source, written: &[bool]| match source {
@@ -512,8 +502,7 @@ impl Builder {
     pub fn array<T: Pod>(&mut self, values: &[T]) -> Slice<T> {
         let offset = self.constants.len().next_multiple_of(ALIGN);
         self.constants.resize(offset, 0);
-        self.constants
-            .extend_from_slice(bytemuck::cast_slice(values));
+        self.constants.extend_from_slice(bytemuck::cast_slice(values));
         Slice {
             offset: u32::try_from(offset).expect("constants are under 4 GiB"),
             len: u32::try_from(values.len()).expect("constants are under 4 GiB"),
@@ -559,9 +548,7 @@ impl Builder {
     /// Appends an instruction and returns the registers of its results.
     pub fn push(&mut self, op: Op, inputs: Vec<Source>) -> Vec<Source> {
         let (_, outputs) = op.arity();
-        let registers: Vec<u16> = (0..outputs as u16)
-            .map(|i| self.header.registers + i)
-            .collect();
+        let registers: Vec<u16> = (0..outputs as u16).map(|i| self.header.registers + i).collect();
         self.header.registers += outputs as u16;
         self.header.instructions.push(Instruction {
             op,

@@ -37,6 +37,9 @@ pub struct Batch {
     counts: Vec<FaultCount>,
     good: usize,
     open: Open,
+    /// The features in the order in which the last caller named them; empty as
+    /// long as it is the signature's.
+    order: Vec<u32>,
 }
 
 /// What became of a record.
@@ -54,7 +57,8 @@ pub(crate) enum Outcome {
 struct Open {
     given: Vec<bool>,
     given_count: usize,
-    next: usize,
+    /// How many names came.
+    names: usize,
     bad: bool,
     faults_start: usize,
     warnings_start: usize,
@@ -134,21 +138,31 @@ impl Batch {
         open.given.clear();
         open.given.resize(schema.len(), false);
         open.given_count = 0;
-        open.next = 0;
+        open.names = 0;
         open.bad = false;
         open.faults_start = self.faults.len();
         open.warnings_start = self.warnings.len();
         open.text.clear();
         open.texts.clear();
-        self.bins
-            .resize(self.bins.len() + schema.len(), BIN_REJECTED);
+        self.bins.resize(self.bins.len() + schema.len(), BIN_REJECTED);
     }
 
     /// Takes a value of the open record.
     #[inline]
     pub(crate) fn put(&mut self, schema: &Schema, name: &str, value: Value<'_>) {
-        match schema.find(name, self.open.next) {
-            Some(index) => self.put_at(schema, index, value),
+        // A caller keeps to one order, which need not be the signature's.
+        let place = self.open.names;
+        self.open.names += 1;
+        let hint = self.order.get(place).map_or(place, |&index| index as usize);
+        match schema.find(name, hint) {
+            Some(index) => {
+                if index != hint && place < schema.len() {
+                    let known = self.order.len() as u32;
+                    self.order.extend(known..schema.len() as u32);
+                    self.order[place] = index as u32;
+                }
+                self.put_at(schema, index, value);
+            }
             None => {
                 if schema.unknown == crate::signature::Unknown::Error {
                     let message = match schema.nearest(name) {
@@ -165,7 +179,6 @@ impl Batch {
     #[inline]
     pub(crate) fn put_at(&mut self, schema: &Schema, index: usize, value: Value<'_>) {
         let check = &schema.checks[index];
-        self.open.next = index + 1;
         if std::mem::replace(&mut self.open.given[index], true) {
             self.fault(
                 Subject::Feature(index as u32),
@@ -222,9 +235,7 @@ impl Batch {
                     Accepted::Text(text) => {
                         let start = self.open.text.len() as u32;
                         self.open.text.push_str(&text);
-                        self.open
-                            .texts
-                            .push((index as u32, start, self.open.text.len() as u32));
+                        self.open.texts.push((index as u32, start, self.open.text.len() as u32));
                     }
                 }
             }
@@ -241,11 +252,7 @@ impl Batch {
             Subject::Feature(index) => Some(*index),
             _ => None,
         };
-        match self
-            .counts
-            .iter_mut()
-            .find(|c| c.feature == feature && c.code == code)
-        {
+        match self.counts.iter_mut().find(|c| c.feature == feature && c.code == code) {
             Some(count) => count.count += 1,
             None => self.counts.push(FaultCount {
                 feature,
@@ -323,9 +330,7 @@ impl Batch {
                     check.input == input && check.column == column
                 });
                 // A missing text is the empty one, as exporters have it.
-                strings.push(text.map_or("", |&(_, start, end)| {
-                    &self.open.text[start as usize..end as usize]
-                }));
+                strings.push(text.map_or("", |&(_, start, end)| &self.open.text[start as usize..end as usize]));
             }
         }
         self.good += 1;

@@ -74,8 +74,7 @@ impl Shape {
         if dims.len() > RANK_MAX {
             return None;
         }
-        dims.iter()
-            .try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
         let mut shape = Shape {
             dims: [0; RANK_MAX],
             rank: dims.len() as u8,

@@ -194,7 +194,10 @@ impl Schema {
                 .and_then(|columns| columns.get_mut(feature.column as usize))
                 .ok_or_else(|| format!("feature {:?} feeds an input or column that is not there", feature.name))?;
             if std::mem::replace(place, true) {
-                return Err(format!("feature {:?} feeds a column that another one feeds", feature.name));
+                return Err(format!(
+                    "feature {:?} feeds a column that another one feeds",
+                    feature.name
+                ));
             }
             let bins = match manifest.reference.columns.get(index) {
                 Some(column) => {
@@ -357,13 +360,13 @@ impl Check {
     }
 
     #[inline]
-    fn number(
-        &self,
-        value: f64,
-        warn: &mut impl FnMut(Complaint),
-    ) -> Result<(Accepted<'static>, u8), Complaint> {
+    fn number(&self, value: f64, warn: &mut impl FnMut(Complaint)) -> Result<(Accepted<'static>, u8), Complaint> {
         if !value.is_finite() {
-            let what = if value.is_nan() { "NaN" } else { "an infinite or too large number" };
+            let what = if value.is_nan() {
+                "NaN"
+            } else {
+                "an infinite or too large number"
+            };
             return Err((FaultCode::NotFinite, format!("{what} is not a finite number")));
         }
         if self.dtype == Dtype::String {
@@ -434,21 +437,23 @@ impl Check {
         if value.abs() > max {
             return Err((
                 FaultCode::Range,
-                format!("{value} is beyond {max}, up to which integers are exact in the model's {}", self.dtype),
+                format!(
+                    "{value} is beyond {max}, up to which integers are exact in the model's {}",
+                    self.dtype
+                ),
             ));
         }
         Ok(())
     }
 
-    fn text<'a>(
-        &self,
-        text: Cow<'a, str>,
-        warn: &mut impl FnMut(Complaint),
-    ) -> Result<(Accepted<'a>, u8), Complaint> {
+    fn text<'a>(&self, text: Cow<'a, str>, warn: &mut impl FnMut(Complaint)) -> Result<(Accepted<'a>, u8), Complaint> {
         if text.len() > TEXT_BYTES_MAX {
             return Err((
                 FaultCode::TooLong,
-                format!("the text has {} bytes; at most {TEXT_BYTES_MAX} are accepted", text.len()),
+                format!(
+                    "the text has {} bytes; at most {TEXT_BYTES_MAX} are accepted",
+                    text.len()
+                ),
             ));
         }
         if self.kind != FeatureType::Category {
@@ -497,11 +502,7 @@ impl Check {
         Ok((Accepted::Text(text), bin))
     }
 
-    fn cell<'a>(
-        &self,
-        cell: Cow<'a, str>,
-        warn: &mut impl FnMut(Complaint),
-    ) -> Result<(Accepted<'a>, u8), Complaint> {
+    fn cell<'a>(&self, cell: Cow<'a, str>, warn: &mut impl FnMut(Complaint)) -> Result<(Accepted<'a>, u8), Complaint> {
         if cell.is_empty() && (self.dtype != Dtype::String || self.nullable) {
             return self.missing();
         }
@@ -516,7 +517,10 @@ impl Check {
             Err(_) => None,
         };
         let named = self.kind == FeatureType::Category
-            && self.encoding.binary_search_by(|(name, _)| name.as_str().cmp(&cell)).is_ok();
+            && self
+                .encoding
+                .binary_search_by(|(name, _)| name.as_str().cmp(&cell))
+                .is_ok();
         match number {
             Some(number) if !named => self.number(number, warn),
             _ => self.text(cell, warn),
@@ -532,7 +536,9 @@ impl Check {
             FeatureType::Number => "a number",
             FeatureType::Integer => "an integer",
             FeatureType::Boolean => "true or false",
-            FeatureType::Category if self.dtype == Dtype::String || !self.encoding.is_empty() => "the name of a category",
+            FeatureType::Category if self.dtype == Dtype::String || !self.encoding.is_empty() => {
+                "the name of a category"
+            }
             FeatureType::Category => "the code of a category",
         }
     }
@@ -552,9 +558,17 @@ impl Check {
         };
         if self.kind == FeatureType::Category {
             if !self.encoding.is_empty() {
-                list(&mut text, &mut self.encoding.iter().map(|(name, _)| quoted(name)), self.encoding.len());
+                list(
+                    &mut text,
+                    &mut self.encoding.iter().map(|(name, _)| quoted(name)),
+                    self.encoding.len(),
+                );
             } else if !self.names.is_empty() {
-                list(&mut text, &mut self.names.iter().map(|name| quoted(name)), self.names.len());
+                list(
+                    &mut text,
+                    &mut self.names.iter().map(|name| quoted(name)),
+                    self.names.len(),
+                );
             } else {
                 list(&mut text, &mut self.codes.iter().map(f64::to_string), self.codes.len());
             }

@@ -447,6 +447,9 @@ class Playground {
       event.stopPropagation();
       byId("none-found", HTMLElement).hidden = this.#form.filter(filter.value) > 0;
     });
+    filter.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") event.preventDefault();
+    });
     page.verify.addEventListener("click", () => void this.#verify());
     copies(byId("copy-request", HTMLButtonElement), () => page.request.textContent ?? "");
     copies(byId("copy-sha", HTMLButtonElement), () => this.#info.bundle_sha256);
@@ -536,7 +539,7 @@ class Playground {
       showParity("none", "The server has not been asked yet");
     } else if (stale) {
       showParity("none", "The server answered an earlier record");
-    } else if (this.#here !== null) {
+    } else if (this.#here?.body === this.#body) {
       const parted = difference(comparable(this.#here.text), comparable(this.#there.answer.text));
       if (parted === null) showParity("equal", "Equal to the last bit");
       else showParity("different", `Different at character ${parted.at + 1}: here …${parted.one}…, there …${parted.other}…`);
@@ -637,6 +640,7 @@ async function start() {
   if (found !== null) byId("server-title", HTMLElement).textContent = `On the server, ${found.server.base.host}`;
   showNote(page.serverCard, "It is asked when you say so.");
   for (const part of [page.ask, page.serverCard, page.parity]) part.hidden = found === null;
+  byId("submit", HTMLElement).dataset["server"] = String(found !== null);
   byId("privacy", HTMLElement).textContent =
     found === null
       ? "Predictions follow as you type. Nothing you type leaves this page."

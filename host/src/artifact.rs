@@ -77,13 +77,19 @@ impl fmt::Display for ArtifactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ArtifactError::Io(error) => error.fmt(f),
-            ArtifactError::Onnx => f.write_str("this is an ONNX model: pack it first, `modelet pack MODEL.onnx -o OUT.wasm`"),
-            ArtifactError::Bundle => f.write_str("this is a bundle for browsers: give the .wasm that was packed beside it"),
+            ArtifactError::Onnx => {
+                f.write_str("this is an ONNX model: pack it first, `modelet pack MODEL.onnx -o OUT.wasm`")
+            }
+            ArtifactError::Bundle => {
+                f.write_str("this is a bundle for browsers: give the .wasm that was packed beside it")
+            }
             ArtifactError::NotWasm => f.write_str("not a packed model: expected a WebAssembly component"),
             ArtifactError::CoreModule => {
                 f.write_str("not a packed model: expected a WebAssembly component but got a core module")
             }
-            ArtifactError::Truncated => f.write_str("the component ends within a section: the file is truncated or damaged"),
+            ArtifactError::Truncated => {
+                f.write_str("the component ends within a section: the file is truncated or damaged")
+            }
             ArtifactError::NotPacked { section } => {
                 write!(f, "not packed by modelet: the component has no section {section:?}")
             }
@@ -93,7 +99,10 @@ impl fmt::Display for ArtifactError {
                 "manifest format: expected {FORMAT} but got {got}: a newer modelet packed this model"
             ),
             ArtifactError::Format { got } => {
-                write!(f, "manifest format: expected {FORMAT} but got {got}: pack the model again")
+                write!(
+                    f,
+                    "manifest format: expected {FORMAT} but got {got}: pack the model again"
+                )
             }
         }
     }

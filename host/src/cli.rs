@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Packs a trained model as one WebAssembly component, and runs it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "modelet", version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "modelet", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -27,7 +27,13 @@ pub struct Global {
     #[arg(short, long, global = true, display_order = 100)]
     pub quiet: bool,
     /// When to write in colour; auto looks at the terminal and at NO_COLOR
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 101)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        display_order = 101
+    )]
     pub color: ColorChoice,
 }
 
@@ -90,7 +96,7 @@ const PACK: &str = "\
 Examples:
   modelet pack model.onnx -o model.wasm
   modelet pack model.onnx --data train.csv --label target -o model.wasm
-  modelet pack model.onnx --data train.parquet --holdout test.parquet --expected onnxruntime.csv -o model.wasm
+  modelet pack model.onnx --data train.parquet --expected onnxruntime.csv -o model.wasm
 
 The bundle for browsers is written beside the component: model.bundle. The same
 inputs give the same bytes.";
@@ -299,7 +305,13 @@ pub struct ServeArgs {
     pub models: Vec<PathBuf>,
     /// An address to listen at, again for further ones; port 0 lets the system
     /// choose [default: 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "MODELET_LISTEN", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "MODELET_LISTEN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub listen: Vec<SocketAddr>,
     /// Whether requests share warm instances
     #[arg(long, value_name = "HOW", default_value = "pooled")]
@@ -329,7 +341,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILTER", env = "MODELET_LOG", default_value_t = ServeConfig::default().log_filter, hide_env_values = true)]
     pub log: String,
     /// How they are written
-    #[arg(long, value_name = "FORMAT", env = "MODELET_LOG_FORMAT", default_value = "json", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "MODELET_LOG_FORMAT",
+        default_value = "json",
+        hide_env_values = true
+    )]
     pub log_format: LogFormatArg,
     /// Keep no compiled code on disk: compile at every start
     #[arg(long)]
@@ -388,7 +406,11 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let help = command.clone().render_long_help().to_string();
             assert!(help.contains("Examples:\n  "), "{}", command.get_name());
-            assert!(help.contains(&format!("modelet {}", command.get_name())), "{}", command.get_name());
+            assert!(
+                help.contains(&format!("modelet {}", command.get_name())),
+                "{}",
+                command.get_name()
+            );
         }
     }
 

@@ -10,6 +10,7 @@ mod verify;
 
 use crate::artifact::Artifact;
 use crate::cli::{Cli, Command};
+use crate::data::DataError;
 use crate::output::Output;
 use crate::runtime::{Loaded, Runtime, RuntimeConfig};
 use crate::serve::ConfigError;
@@ -70,9 +71,9 @@ pub fn status_of(error: &anyhow::Error) -> Status {
         if cause.is::<UsageError>() {
             return Status::Usage;
         }
-        if let Some(e) = cause.downcast_ref::<std::io::Error>()
-            && e.kind() == ErrorKind::BrokenPipe
-        {
+        let io = cause.downcast_ref::<std::io::Error>();
+        let data = cause.downcast_ref::<DataError>();
+        if io.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) || data.is_some_and(DataError::is_broken_pipe) {
             return Status::Good;
         }
     }
@@ -124,15 +125,19 @@ fn load(artifact: &Artifact, config: RuntimeConfig, output: &Output) -> anyhow::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataErrorKind;
 
     #[test]
     fn an_error_says_how_the_process_ends() {
         let io = |kind| anyhow::Error::new(std::io::Error::from(kind)).context("x");
+        let write = |kind| DataError::new(Path::new("-"), DataErrorKind::Write(std::io::Error::from(kind)));
         struct Case(anyhow::Error, Status);
         for Case(error, status) in [
             Case(anyhow::anyhow!("x"), Status::Failed),
             Case(io(ErrorKind::NotFound), Status::Failed),
             Case(io(ErrorKind::BrokenPipe), Status::Good),
+            Case(anyhow::Error::new(write(ErrorKind::BrokenPipe)), Status::Good),
+            Case(anyhow::Error::new(write(ErrorKind::StorageFull)), Status::Failed),
             Case(anyhow::Error::new(ConfigError("x".into())), Status::Config),
             Case(anyhow::Error::new(UsageError("x".into())), Status::Usage),
         ] {

@@ -213,10 +213,7 @@ impl Values {
                 .map_or(Cell::Missing, |&value| Cell::Number(value)),
             Values::Integer(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Integer),
             Values::Boolean(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Boolean),
-            Values::Text(v) => v
-                .get(row)
-                .and_then(Option::as_deref)
-                .map_or(Cell::Missing, Cell::Text),
+            Values::Text(v) => v.get(row).and_then(Option::as_deref).map_or(Cell::Missing, Cell::Text),
             Values::Other { name, .. } => Cell::Other(name),
         }
     }
@@ -234,9 +231,11 @@ impl Values {
         match self {
             Values::Number(v) => Some(v.clone()),
             Values::Integer(v) => Some(v.iter().map(|v| v.map_or(f64::NAN, |v| v as f64)).collect()),
-            Values::Boolean(v) => {
-                Some(v.iter().map(|v| v.map_or(f64::NAN, |v| f64::from(u8::from(v)))).collect())
-            }
+            Values::Boolean(v) => Some(
+                v.iter()
+                    .map(|v| v.map_or(f64::NAN, |v| f64::from(u8::from(v))))
+                    .collect(),
+            ),
             Values::Text(_) | Values::Other { .. } => None,
         }
     }
@@ -383,7 +382,10 @@ enum Builder {
     Boolean(Vec<Option<bool>>),
     Text(Vec<Option<String>>),
     /// CSV cells, one after another, whose type is known at the end.
-    Cells { text: String, ends: Vec<usize> },
+    Cells {
+        text: String,
+        ends: Vec<usize>,
+    },
     Other(String),
 }
 
@@ -431,7 +433,9 @@ impl Builder {
                 put_at(&mut texts, row, Some(value.to_owned()), None);
                 *self = Builder::Text(texts);
             }
-            (Builder::Text(v), Cell::Integer(value)) if v.iter().flatten().next_back().is_some_and(|t| is_integer(t)) => {
+            (Builder::Text(v), Cell::Integer(value))
+                if v.iter().flatten().next_back().is_some_and(|t| is_integer(t)) =>
+            {
                 put_at(v, row, Some(value.to_string()), None);
             }
             (Builder::Cells { text, ends }, Cell::Csv(cell)) => {
@@ -602,26 +606,43 @@ mod tests {
             Case("a null b", text(&["a", "", "b"])),
             Case("2024-01-31 _ x", text(&["2024-01-31", "", "x"])),
             Case("NA <NA> #N/A", Values::Number(vec![nan; 3])),
-            Case("9007199254740993 1 2", Values::Integer(vec![Some(9007199254740993), Some(1), Some(2)])),
+            Case(
+                "9007199254740993 1 2",
+                Values::Integer(vec![Some(9007199254740993), Some(1), Some(2)]),
+            ),
             Case("18446744073709551615 1 2", text(&["18446744073709551615", "1", "2"])),
             Case("9007199254740993 1.5 2", text(&["9007199254740993", "1.5", "2"])),
             Case("100000000000000000000 1.5 2", Values::Number(vec![1e20, 1.5, 2.0])),
             Case("0x10 1 2", text(&["0x10", "1", "2"])),
         ] {
             // A second column, because a blank line is no row.
-            let rows: String = cells.split(' ').map(|cell| format!("{},1\n", cell.replace('_', ""))).collect();
+            let rows: String = cells
+                .split(' ')
+                .map(|cell| format!("{},1\n", cell.replace('_', "")))
+                .collect();
             let table = read("t.csv", format!("x,y\n{rows}").as_bytes()).unwrap();
-            assert_eq!(format!("{:?}", table.columns[0].values), format!("{expected:?}"), "{cells}");
+            assert_eq!(
+                format!("{:?}", table.columns[0].values),
+                format!("{expected:?}"),
+                "{cells}"
+            );
         }
     }
 
     #[test]
     fn csv_is_read_as_spreadsheets_write_it() {
-        let table = read("t.CSV", "\u{feff},\"a, b\",é\r\n0,\"x \"\"y\"\"\nz\",1\r\n\r\n1,,2\r\n".as_bytes()).unwrap();
+        let table = read(
+            "t.CSV",
+            "\u{feff},\"a, b\",é\r\n0,\"x \"\"y\"\"\nz\",1\r\n\r\n1,,2\r\n".as_bytes(),
+        )
+        .unwrap();
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["Unnamed: 0", "a, b", "é"]);
         assert_eq!(table.columns[1].values, text(&["x \"y\"\nz", ""]));
-        assert_eq!(table.column("é").unwrap().values, Values::Integer(vec![Some(1), Some(2)]));
+        assert_eq!(
+            table.column("é").unwrap().values,
+            Values::Integer(vec![Some(1), Some(2)])
+        );
         assert_eq!(table.rows(), 2);
         assert_eq!(table.columns[1].values.missing(), 1);
     }
@@ -634,7 +655,10 @@ mod tests {
         assert_eq!(names, ["z", "a", "t", "late"]);
         assert_eq!(format!("{:?}", table.columns[0].values), "Number([1.0, 2.5, NaN])");
         assert_eq!(table.columns[1].values, text(&["x", "", ""]));
-        assert_eq!(table.columns[2].values, Values::Boolean(vec![Some(true), None, Some(false)]));
+        assert_eq!(
+            table.columns[2].values,
+            Values::Boolean(vec![Some(true), None, Some(false)])
+        );
         assert_eq!(table.columns[3].values.kind(), "array");
         let ids = read("t.ndjson", b"{\"id\":1}\n{\"id\":18446744073709551615}\n{\"id\":3}\n").unwrap();
         assert_eq!(ids.columns[0].values, text(&["1", "18446744073709551615", "3"]));
@@ -644,12 +668,24 @@ mod tests {
     fn what_is_no_table_is_told_in_one_sentence() {
         struct Case(&'static str, &'static [u8], &'static str);
         for Case(name, bytes, expected) in [
-            Case("t.txt", b"a\n1\n", "t.txt: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got .txt"),
-            Case("t", b"a\n1\n", "t: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got no extension"),
+            Case(
+                "t.txt",
+                b"a\n1\n",
+                "t.txt: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got .txt",
+            ),
+            Case(
+                "t",
+                b"a\n1\n",
+                "t: expected a file ending in .csv, .parquet, .ndjson or .jsonl but got no extension",
+            ),
             Case("t.csv", b"", "t.csv: the file is empty"),
             Case("t.csv", b" \n", "t.csv: the file is empty"),
             Case("t.csv", b"a,b\n", "t.csv: there is no row of data"),
-            Case("t.csv", b"a,b,a\n1,2,3\n", "t.csv: the header names the column \"a\" twice"),
+            Case(
+                "t.csv",
+                b"a,b,a\n1,2,3\n",
+                "t.csv: the header names the column \"a\" twice",
+            ),
             Case(
                 "t.csv",
                 b"a;b\n1;2\n",
@@ -688,11 +724,19 @@ mod tests {
                 "t.parquet: expected a Parquet file but its magic number is missing",
             ),
         ] {
-            assert_eq!(read(name, bytes).unwrap_err(), expected, "{}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                read(name, bytes).unwrap_err(),
+                expected,
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
         let missing = Table::read(Path::new("no/such.csv"), &Silent).unwrap_err();
         assert!(matches!(missing.kind(), DataErrorKind::Open(_)), "{missing}");
-        assert!(missing.to_string().starts_with("no/such.csv: can't be opened"), "{missing}");
+        assert!(
+            missing.to_string().starts_with("no/such.csv: can't be opened"),
+            "{missing}"
+        );
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("d.csv");
         std::fs::create_dir(&path).unwrap();
@@ -712,9 +756,19 @@ mod tests {
             kind,
         });
         let rows = [
-            [Cell::Integer(9007199254740993), Cell::Text("a, \"b\""), Cell::Number(0.1), Cell::Boolean(true)],
+            [
+                Cell::Integer(9007199254740993),
+                Cell::Text("a, \"b\""),
+                Cell::Number(0.1),
+                Cell::Boolean(true),
+            ],
             [Cell::Missing, Cell::Missing, Cell::Missing, Cell::Missing],
-            [Cell::Integer(-1), Cell::Text("é"), Cell::Number(1e300), Cell::Boolean(false)],
+            [
+                Cell::Integer(-1),
+                Cell::Text("é"),
+                Cell::Number(1e300),
+                Cell::Boolean(false),
+            ],
         ];
         for name in ["t.csv", "t.parquet", "t.ndjson"] {
             let directory = tempfile::tempdir().unwrap();
@@ -730,7 +784,12 @@ mod tests {
             for (index, (column, field)) in table.columns.iter().zip(&fields).enumerate() {
                 assert_eq!(column.name, field.name, "{name}");
                 for (row, cells) in rows.iter().enumerate() {
-                    assert_eq!(column.values.get(row), cells[index], "{name}, {}, row {row}", field.name);
+                    assert_eq!(
+                        column.values.get(row),
+                        cells[index],
+                        "{name}, {}, row {row}",
+                        field.name
+                    );
                 }
             }
         }

@@ -144,7 +144,11 @@ impl Served {
     /// A loaded model, at the root of the server or under its name.
     pub fn new(artifact: &Artifact, loaded: Arc<Loaded>, at_root: bool) -> Served {
         let manifest = &artifact.manifest;
-        let base = if at_root { "/" } else { &format!("/models/{}", manifest.name) };
+        let base = if at_root {
+            "/"
+        } else {
+            &format!("/models/{}", manifest.name)
+        };
         let mut info = loaded.info().to_owned();
         // The component can't know the hash of the file that it is in.
         if info.pop() == Some('}') {
@@ -292,7 +296,7 @@ impl Server {
             version = model.version,
             sha256 = model.sha256,
         );
-        Ok(answer.into_response(id, head.method == Method::HEAD))
+        Ok(answer.into_response(id, &head.method, head.headers))
     }
 
     async fn predict(&self, model: &Arc<Served>, head: &Parts, body: Incoming, batch: bool, id: &RequestId) -> Answer {
@@ -305,13 +309,12 @@ impl Server {
             Ok(whole) => whole,
             Err(error) => return self.unread(error, id),
         };
-        let called = if whole.bytes.len() <= INLINE_BYTES_MAX
-            && model.recent_ns.load(Ordering::Relaxed) <= INLINE_TIME_NS_MAX
-        {
-            model.call(&whole.bytes, options, id)
-        } else {
-            self.long_call(model, &whole, options, id).await
-        };
+        let called =
+            if whole.bytes.len() <= INLINE_BYTES_MAX && model.recent_ns.load(Ordering::Relaxed) <= INLINE_TIME_NS_MAX {
+                model.call(&whole.bytes, options, id)
+            } else {
+                self.long_call(model, &whole, options, id).await
+            };
         let answer = match called {
             Ok(Ok(reply)) => {
                 model.counters.inference(reply.inference_ns);
@@ -392,7 +395,10 @@ impl Server {
             ),
             BodyError::Slow => Problem::new(
                 Kind::RequestTimeout,
-                format!("the body did not arrive within {} ms", self.bodies.read_timeout.as_millis()),
+                format!(
+                    "the body did not arrive within {} ms",
+                    self.bodies.read_timeout.as_millis()
+                ),
             ),
             BodyError::Broken(error) => Problem::new(Kind::MalformedBody, format!("the body broke off: {error}")),
             BodyError::Crowded => Problem::new(Kind::NotReady, "too many large bodies are being read; try again later"),
@@ -415,7 +421,10 @@ impl Server {
             Target::Every(Route::ModelInfo) => ok(api::JSON, model.info.clone()),
             Target::Every(Route::Metrics) => self.metrics(headers),
             Target::Every(_) => Answer::problem(
-                Problem::new(Kind::NoCollector, "this version of the modelet host does not aggregate drift yet"),
+                Problem::new(
+                    Kind::NoCollector,
+                    "this version of the modelet host does not aggregate drift yet",
+                ),
                 id,
             ),
             Target::OpenApi => ok(api::JSON, model.openapi.clone()),
@@ -480,7 +489,12 @@ fn fail(model: &Served, error: &CallError, batch: bool, id: &RequestId) -> Answe
         CallError::Busy => (Failure::Busy, Kind::NotReady),
     };
     model.counters.failure(failure);
-    tracing::error!(request_id = id.as_str(), model = model.name, sha256 = model.sha256, "{error}");
+    tracing::error!(
+        request_id = id.as_str(),
+        model = model.name,
+        sha256 = model.sha256,
+        "{error}"
+    );
     let detail = match error {
         CallError::Trap(_) => "the model failed on this request; the log of the server says why".to_owned(),
         error => error.to_string(),
@@ -558,12 +572,11 @@ impl Answer {
         }
     }
 
-    fn into_response(self, id: RequestId, head: bool) -> http::Response<Full<Bytes>> {
-        let mut headers = HeaderMap::with_capacity(6);
+    /// The response. The request's map of headers becomes the answer's, so
+    /// that a connection needs one for all its requests.
+    fn into_response(self, id: RequestId, method: &Method, mut headers: HeaderMap) -> http::Response<Full<Bytes>> {
+        headers.clear();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if self.status != StatusCode::NOT_MODIFIED {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
-        }
         let own_id = self.id.and_then(|id| HeaderValue::try_from(id).ok());
         headers.insert(X_REQUEST_ID, own_id.unwrap_or_else(|| id.into_header()));
         let mut optional = |name: HeaderName, value: Option<&'static str>| {
@@ -575,11 +588,20 @@ impl Answer {
         optional(CONNECTION, self.close.then_some("close"));
         optional(RETRY_AFTER, self.retry.then_some("1"));
         optional(CACHE_CONTROL, self.etag.is_some().then_some("no-cache"));
-        optional(CONTENT_SECURITY_POLICY, self.content_type.starts_with("text/html").then_some(PAGE_POLICY));
+        optional(
+            CONTENT_SECURITY_POLICY,
+            (self.content_type == HTML).then_some(PAGE_POLICY),
+        );
         if let Some(etag) = self.etag {
             headers.insert(ETAG, etag);
         }
-        let body = if head { Bytes::new() } else { self.body };
+        // Where the body is sent, its length is told by hyper.
+        let body = if method == Method::HEAD {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+            Bytes::new()
+        } else {
+            self.body
+        };
         let mut response = http::Response::new(Full::new(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;

@@ -20,9 +20,7 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 const SHARDS: usize = 16;
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
 /// The statuses that the host answers with; others are counted as the last.
-const STATUSES: [u16; 15] = [
-    200, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0,
-];
+const STATUSES: [u16; 15] = [200, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0];
 
 /// Why the host could not get an answer from a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +174,10 @@ impl Counters {
     }
 
     fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-        self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()
+        self.shards
+            .iter()
+            .map(|shard| count(shard).load(Ordering::Relaxed))
+            .sum()
     }
 
     fn histogram(&self, histogram: impl Fn(&Shard) -> &Histogram) -> ([u64; BUCKETS], f64) {
@@ -202,11 +203,19 @@ pub struct Subject<'a> {
 /// All metrics, in Prometheus' text format.
 pub fn render(subjects: &[Subject<'_>]) -> String {
     let mut out = Exposition::default();
-    out.family("modelet_build_info", "gauge", "The model served, by the SHA-256 of its bundle.");
+    out.family(
+        "modelet_build_info",
+        "gauge",
+        "The model served, by the SHA-256 of its bundle.",
+    );
     for subject in subjects {
         out.sample("modelet_build_info", &subject.labels(&[("sha256", subject.sha256)]), 1);
     }
-    out.family("modelet_requests_total", "counter", "HTTP requests by route and status.");
+    out.family(
+        "modelet_requests_total",
+        "counter",
+        "HTTP requests by route and status.",
+    );
     for subject in subjects {
         let counters = subject.counters;
         for (i, route) in counters.routes.iter().enumerate() {
@@ -238,7 +247,11 @@ pub fn render(subjects: &[Subject<'_>]) -> String {
             out.sample("modelet_rows_total", &subject.labels(&[("outcome", outcome)]), count);
         }
     }
-    out.family("modelet_faults_total", "counter", "Faults of rejected rows by feature and code.");
+    out.family(
+        "modelet_faults_total",
+        "counter",
+        "Faults of rejected rows by feature and code.",
+    );
     for subject in subjects {
         for (i, counts) in subject.counters.faults.iter().enumerate() {
             let feature = subject.features.get(i).map_or("", String::as_str);
@@ -251,14 +264,22 @@ pub fn render(subjects: &[Subject<'_>]) -> String {
             }
         }
     }
-    out.family("modelet_failures_total", "counter", "Calls that gave no answer, by why.");
+    out.family(
+        "modelet_failures_total",
+        "counter",
+        "Calls that gave no answer, by why.",
+    );
     for subject in subjects {
         for (failure, count) in Failure::ALL.iter().zip(&subject.counters.failures) {
             let labels = subject.labels(&[("reason", failure.name())]);
             out.sample("modelet_failures_total", &labels, count.load(Ordering::Relaxed));
         }
     }
-    out.family("modelet_request_seconds", "histogram", "Time from a request's head to its answer.");
+    out.family(
+        "modelet_request_seconds",
+        "histogram",
+        "Time from a request's head to its answer.",
+    );
     for subject in subjects {
         for (i, route) in subject.counters.routes[..subject.counters.timed].iter().enumerate() {
             let (counts, sum) = subject.counters.histogram(|shard| &shard.requests[i]);
@@ -266,10 +287,20 @@ pub fn render(subjects: &[Subject<'_>]) -> String {
             out.histogram("modelet_request_seconds", &labels, &LATENCY_BUCKETS_S, &counts, sum);
         }
     }
-    out.family("modelet_inference_seconds", "histogram", "Time from the first byte parsed to the last prediction made.");
+    out.family(
+        "modelet_inference_seconds",
+        "histogram",
+        "Time from the first byte parsed to the last prediction made.",
+    );
     for subject in subjects {
         let (counts, sum) = subject.counters.histogram(|shard| &shard.inference);
-        out.histogram("modelet_inference_seconds", &subject.labels(&[]), &LATENCY_BUCKETS_S, &counts, sum);
+        out.histogram(
+            "modelet_inference_seconds",
+            &subject.labels(&[]),
+            &LATENCY_BUCKETS_S,
+            &counts,
+            sum,
+        );
     }
     process::render(&mut out);
     out.finish()

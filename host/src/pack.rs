@@ -159,7 +159,9 @@ impl Source {
         let named = || path.display().to_string();
         let bytes = std::fs::read(path).with_context(named)?;
         let model = onnx::read(&bytes).map_err(|e| anyhow!(e)).with_context(named)?;
-        let inputs = features::graph_inputs(&model).map_err(|e| anyhow!(e)).with_context(named)?;
+        let inputs = features::graph_inputs(&model)
+            .map_err(|e| anyhow!(e))
+            .with_context(named)?;
         Ok(Source { bytes, model, inputs })
     }
 
@@ -231,19 +233,27 @@ impl Source {
 /// When the file can't be read as an ONNX model.
 pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
     let source = Source::read(path)?;
-    let unsupported = source.lower().err();
     let graph = source.model.graph.as_ref().context("the model has no graph")?;
-    Ok(CheckReport {
-        engine: match unsupported {
-            None => Some(EngineKind::Tabular),
-            Some(_) => Some(EngineKind::Neural),
+    let (engine, unsupported) = match source.lower() {
+        Ok(_) => (Some(EngineKind::Tabular), None),
+        Err(tabular) => match runs_on_neural(&source) {
+            Ok(()) => (Some(EngineKind::Neural), Some(tabular.to_string())),
+            Err(neural) => (
+                None,
+                Some(format!(
+                    "{tabular}, and the neural engine does not run it either: {neural}"
+                )),
+            ),
         },
+    };
+    Ok(CheckReport {
+        engine,
         operators: source
             .operators()
             .into_iter()
             .map(|(name, count)| OperatorUse { name, count })
             .collect(),
-        unsupported: unsupported.map(|u| u.to_string()),
+        unsupported,
         opsets: source.model.opsets(),
         producer: source.producer(),
         inputs: graph
@@ -255,6 +265,39 @@ pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
         outputs: graph.output.iter().map(Source::tensor).collect(),
         bytes: source.bytes.len() as u64,
     })
+}
+
+/// Lets the neural engine load the graph. Where this binary does not carry the
+/// engine, or the graph leaves its shapes to the data, there is nothing to hold
+/// against it.
+fn runs_on_neural(source: &Source) -> Result<(), String> {
+    let Ok(generic) = embedded::component(EngineKind::Neural, WasiVersion::V0_3) else {
+        return Ok(());
+    };
+    let overrides = Overrides::default();
+    let Ok(derived) = features::derive(&source.inputs, None, None, &overrides, &source.feature_names(), None) else {
+        return Ok(());
+    };
+    let (task, output) = outputs::provisional(&lower::declared_outputs(&source.model), &overrides);
+    let manifest = Manifest {
+        format: FORMAT,
+        name: String::new(),
+        version: String::new(),
+        engine: EngineKind::Neural,
+        task,
+        unknown: Unknown::default(),
+        batch: false,
+        reference: Reference::default(),
+        features: derived.features,
+        inputs: derived.inputs,
+        output,
+        provenance: Provenance::default(),
+    };
+    let load = || -> anyhow::Result<()> {
+        let bundle = write_bundle(&manifest, (Section::Onnx, &source.bytes), None)?;
+        Packer::new(generic)?.load(&bundle).map(drop)
+    };
+    load().map_err(|e| format!("{e:#}"))
 }
 
 /// Packs a model.
@@ -280,7 +323,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         && table.column(label).is_none()
     {
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
-        bail!("the data have no column {label:?} (--label); they have {}", names.join(", "));
+        bail!(
+            "the data have no column {label:?} (--label); they have {}",
+            names.join(", ")
+        );
     }
 
     let model_name = options.model.display();
@@ -377,7 +423,12 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     if let (Some(expected), Some(data)) = (&expected, &data) {
         let difference = rows::compare(expected, data.rows(), &answers, &manifest, options.tolerance)
             .map_err(|e| anyhow!(e))
-            .with_context(|| format!("{} (--expected)", options.expected.as_deref().unwrap_or(Path::new("")).display()))?;
+            .with_context(|| {
+                format!(
+                    "{} (--expected)",
+                    options.expected.as_deref().unwrap_or(Path::new("")).display()
+                )
+            })?;
         manifest.provenance.expected_max_difference = Some(difference);
     }
     let held_out = match &holdout {
@@ -430,7 +481,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
 fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
     let output = &options.output;
     if bundle == output {
-        bail!("{}: the component can't have the extension .bundle, which the bundle has", output.display());
+        bail!(
+            "{}: the component can't have the extension .bundle, which the bundle has",
+            output.display()
+        );
     }
     for path in [output.as_path(), bundle] {
         if path.is_dir() {
@@ -445,7 +499,11 @@ fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
         _ => Path::new("."),
     };
     if !parent.is_dir() {
-        bail!("{}: the directory {} does not exist", output.display(), parent.display());
+        bail!(
+            "{}: the directory {} does not exist",
+            output.display(),
+            parent.display()
+        );
     }
     // Found out now, not after the work is done.
     tempfile::Builder::new()
@@ -464,7 +522,8 @@ fn read_overrides(path: Option<&Path>) -> anyhow::Result<Overrides> {
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
+    path.file_stem()
+        .map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
 }
 
 /// The columns that the program reads of its first input, where an operator
@@ -621,4 +680,3 @@ fn permissions() -> std::fs::Permissions {
     // Lessened by the process's umask, as for any file that it creates.
     std::fs::Permissions::from_mode(0o666)
 }
-

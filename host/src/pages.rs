@@ -116,7 +116,9 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            let aside = [".test.js", ".d.ts", ".json", ".md"].iter().any(|end| name.ends_with(end));
+            let aside = [".test.js", ".d.ts", ".json", ".md"]
+                .iter()
+                .any(|end| name.ends_with(end));
             if aside || entry.path().is_dir() {
                 continue;
             }
@@ -158,7 +160,16 @@ mod tests {
 
     #[test]
     fn nothing_else_is_served() {
-        for path in ["", "/www", "/www/", "/www/package.json", "/www/form.test.js", "/www/../Cargo.toml", "/main.js", "//"] {
+        for path in [
+            "",
+            "/www",
+            "/www/",
+            "/www/package.json",
+            "/www/form.test.js",
+            "/www/../Cargo.toml",
+            "/main.js",
+            "//",
+        ] {
             assert!(page(path).is_none(), "{path}");
         }
     }

@@ -217,13 +217,15 @@ fn engine_config(config: &RuntimeConfig) -> Config {
 /// Starts the clock that stops guests; it ends with the engine.
 fn tick(engine: &Engine) -> std::io::Result<()> {
     let engine = engine.weak();
-    std::thread::Builder::new().name("modelet-epochs".into()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("modelet-epochs".into())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
     Ok(())
 }
 
@@ -243,7 +245,9 @@ fn refuse_async_imports(engine: &Engine, component: &Component) -> anyhow::Resul
             if let ComponentItem::ComponentFunc(function) = item.ty
                 && function.async_()
             {
-                anyhow::bail!("the component imports {interface}/{name}, an async function, which this host does not offer");
+                anyhow::bail!(
+                    "the component imports {interface}/{name}, an async function, which this host does not offer"
+                );
             }
         }
     }
@@ -272,7 +276,11 @@ impl std::fmt::Display for CallError {
         match self {
             CallError::Deadline => f.write_str("the model ran longer than it may"),
             CallError::Memory { bytes_max } => {
-                write!(f, "the model needs more than the {} MiB of memory that it may have", bytes_max >> 20)
+                write!(
+                    f,
+                    "the model needs more than the {} MiB of memory that it may have",
+                    bytes_max >> 20
+                )
             }
             CallError::Trap(what) => write!(f, "the model failed: {what}"),
             CallError::Busy => f.write_str("all instances are in use"),

@@ -211,7 +211,11 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
     let mut signals = Signals::new()?;
     // Bound before and opened after loading: an address in use is told at
     // once, and no client waits for a model that compiles.
-    let sockets = config.listen.iter().map(|&address| bind(address)).collect::<anyhow::Result<Vec<_>>>()?;
+    let sockets = config
+        .listen
+        .iter()
+        .map(|&address| bind(address))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let models = tokio::select! {
         models = loading => models??,
         () = signals.next() => return Ok(()),
@@ -282,7 +286,10 @@ fn warm_up(loaded: &Loaded, artifact: &Artifact) -> anyhow::Result<()> {
     if let Some(row) = artifact.golden.rows.first() {
         for _ in 0..WARM_UP_CALLS {
             if let Err(problem) = loaded.predict(row.request.as_bytes(), None)? {
-                anyhow::bail!("the model refuses its own golden row: {}", String::from_utf8_lossy(&problem.body));
+                anyhow::bail!(
+                    "the model refuses its own golden row: {}",
+                    String::from_utf8_lossy(&problem.body)
+                );
             }
         }
     }
@@ -300,7 +307,9 @@ fn check_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), 
             )));
         }
         if seen.contains(&name) {
-            return Err(ConfigError(format!("two models are named {name:?}: pack one with another --name")));
+            return Err(ConfigError(format!(
+                "two models are named {name:?}: pack one with another --name"
+            )));
         }
         seen.push(name);
     }

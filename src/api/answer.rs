@@ -71,7 +71,12 @@ impl Service {
 
     /// [`Service::predict`] for a record that any serde source delivers, such
     /// as an object of the browser.
-    pub fn predict_object<'de, D: Deserializer<'de>>(&mut self, record: D, id: Option<&str>, clock: impl Fn() -> u64) -> Reply {
+    pub fn predict_object<'de, D: Deserializer<'de>>(
+        &mut self,
+        record: D,
+        id: Option<&str>,
+        clock: impl Fn() -> u64,
+    ) -> Reply {
         self.predict_one(id, clock, |schema, batch| object::read(record, schema, batch))
     }
 
@@ -111,7 +116,13 @@ impl Service {
     }
 
     /// Answers many records.
-    pub fn predict_batch(&mut self, body: &[u8], options: BatchOptions, id: Option<&str>, clock: impl Fn() -> u64) -> Reply {
+    pub fn predict_batch(
+        &mut self,
+        body: &[u8],
+        options: BatchOptions,
+        id: Option<&str>,
+        clock: impl Fn() -> u64,
+    ) -> Reply {
         let start = clock();
         let schema = self.model.schema();
         self.batch.reset(self.model.manifest());
@@ -128,7 +139,11 @@ impl Service {
                 return self.refuse(Kind::MalformedBody, &what, id);
             }
             Err(ReadError::TooManyRows) => {
-                return self.refuse_whole(Kind::BatchTooLarge, &format!("at most {rows_max} rows are accepted"), id);
+                return self.refuse_whole(
+                    Kind::BatchTooLarge,
+                    &format!("at most {rows_max} rows are accepted"),
+                    id,
+                );
             }
         }
         if self.batch.is_empty() {
@@ -168,8 +183,7 @@ impl Service {
 
     fn run(&mut self) -> Result<(), RunError> {
         self.batch.finish();
-        self.model
-            .run(&self.batch, &mut self.state, &mut self.predictions)
+        self.model.run(&self.batch, &mut self.state, &mut self.predictions)
     }
 
     /// `{"prediction": ...` up to, and without, the closing brace.
@@ -402,7 +416,11 @@ impl Service {
 }
 
 fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+    if count == 1 {
+        noun.to_owned()
+    } else {
+        format!("{noun}s")
+    }
 }
 
 fn member(out: &mut Vec<u8>, name: &str) {
@@ -428,4 +446,3 @@ fn label(out: &mut Vec<u8>, labels: &Labels, class: usize) {
         Labels::String(v) => json::text(out, v.get(class).map_or("", |l| l)),
     }
 }
-

@@ -53,15 +53,25 @@ impl Format {
         let is = |names: &[&str]| names.iter().any(|name| media.eq_ignore_ascii_case(name));
         if is(&["application/json", "text/json", ""]) {
             Ok(Format::Json)
-        } else if is(&["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"]) {
+        } else if is(&[
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+            "application/x-jsonlines",
+        ]) {
             Ok(Format::Ndjson)
         } else if is(&["text/csv", "application/csv"]) {
             Ok(Format::Csv)
         } else {
+            // What curl sends unless it is told otherwise.
+            let hint = match is(&["application/x-www-form-urlencoded"]) {
+                true => "; with curl add -H 'content-type: application/json'",
+                false => "",
+            };
             Err(Problem::new(
                 Kind::UnsupportedMediaType,
                 format!(
-                    "content-type {media:?} is not accepted; accepted are application/json, application/x-ndjson and text/csv (the latter two for /predict/batch)"
+                    "content-type {media:?} is not accepted; accepted are application/json, application/x-ndjson and text/csv (the latter two for /predict/batch){hint}"
                 ),
             ))
         }

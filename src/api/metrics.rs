@@ -144,23 +144,54 @@ impl Metrics {
             let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
             out.sample(name, &labels, value);
         };
-        out.family("modelet_build_info", "gauge", "The model served, by the SHA-256 of its bundle.");
-        sample(&mut out, "modelet_build_info", &[("sha256", service.model().sha256())], 1);
-        out.family("modelet_requests_total", "counter", "HTTP requests by route and status.");
+        out.family(
+            "modelet_build_info",
+            "gauge",
+            "The model served, by the SHA-256 of its bundle.",
+        );
+        sample(
+            &mut out,
+            "modelet_build_info",
+            &[("sha256", service.model().sha256())],
+            1,
+        );
+        out.family(
+            "modelet_requests_total",
+            "counter",
+            "HTTP requests by route and status.",
+        );
         for (route, status, count) in &self.requests {
             let route = route.map_or("other", Route::path);
-            sample(&mut out, "modelet_requests_total", &[("route", route), ("status", &status.to_string())], *count);
+            sample(
+                &mut out,
+                "modelet_requests_total",
+                &[("route", route), ("status", &status.to_string())],
+                *count,
+            );
         }
         out.family("modelet_rows_total", "counter", "Rows by what became of them.");
         for (outcome, count) in ["answered", "rejected"].iter().zip(self.rows) {
             sample(&mut out, "modelet_rows_total", &[("outcome", outcome)], count);
         }
-        out.family("modelet_faults_total", "counter", "Faults of rejected rows by feature and code.");
+        out.family(
+            "modelet_faults_total",
+            "counter",
+            "Faults of rejected rows by feature and code.",
+        );
         for (feature, code, count) in &self.faults {
             let name = feature.map_or("", |f| service.model().schema().name(f));
-            sample(&mut out, "modelet_faults_total", &[("feature", name), ("code", code.name())], *count);
+            sample(
+                &mut out,
+                "modelet_faults_total",
+                &[("feature", name), ("code", code.name())],
+                *count,
+            );
         }
-        out.family("modelet_inference_seconds", "histogram", "Time from the first byte parsed to the last prediction made.");
+        out.family(
+            "modelet_inference_seconds",
+            "histogram",
+            "Time from the first byte parsed to the last prediction made.",
+        );
         out.histogram(
             "modelet_inference_seconds",
             &base,

@@ -62,7 +62,10 @@ impl Route {
     pub fn not_found(path: &str) -> Problem {
         Problem::new(
             Kind::NotFound,
-            format!("{:?} is not a path of this server", &path[..path.floor_char_boundary(256)]),
+            format!(
+                "{:?} is not a path of this server",
+                &path[..path.floor_char_boundary(256)]
+            ),
         )
     }
 

@@ -107,7 +107,13 @@ fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
         DatumType::F64 => Data::Float64(numbers!(f64)),
         DatumType::I64 => Data::Int64(numbers!(i64)),
         DatumType::I32 => Data::Int32(numbers!(i32)),
-        DatumType::Bool => Data::Bool(tensor.to_plain_array_view::<bool>()?.iter().map(|&b| u8::from(b)).collect()),
+        DatumType::Bool => Data::Bool(
+            tensor
+                .to_plain_array_view::<bool>()?
+                .iter()
+                .map(|&b| u8::from(b))
+                .collect(),
+        ),
         other => bail!("an output of type {other:?} is not supported"),
     };
     Ok(Tensor { shape, data })

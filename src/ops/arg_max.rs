@@ -37,12 +37,7 @@ impl Kernel for ArgMax {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let dims = x.shape.dims();
         let Some(axis) = super::axis(self.axis, dims.len()).filter(|&a| dims[a] > 0) else {

@@ -32,12 +32,7 @@ impl Kernel for Cast {
         }
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let out = &mut out[0];
         match (x.values, self.to) {

@@ -23,12 +23,7 @@ impl Kernel for Concat {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let first = operands.view(0)?;
         let dims = first.shape.dims();
         let Some(axis) = super::axis(self.axis, dims.len()) else {
@@ -41,22 +36,16 @@ impl Kernel for Concat {
                 return Err(operands.dtype_error(x.dtype()));
             }
             let other = x.shape.dims();
-            if other.len() != dims.len()
-                || other[..axis] != dims[..axis]
-                || other[axis + 1..] != dims[axis + 1..]
-            {
-                return Err(operands.shape_error(
-                    format!("all dimensions but {axis} as in {dims:?}"),
-                    x.shape,
-                ));
+            if other.len() != dims.len() || other[..axis] != dims[..axis] || other[axis + 1..] != dims[axis + 1..] {
+                return Err(operands.shape_error(format!("all dimensions but {axis} as in {dims:?}"), x.shape));
             }
             total += other[axis];
         }
         let mut new = [0; RANK_MAX];
         new[..dims.len()].copy_from_slice(dims);
         new[axis] = total;
-        let shape = Shape::new(&new[..dims.len()])
-            .ok_or_else(|| operands.shape_error("a smaller result", first.shape))?;
+        let shape =
+            Shape::new(&new[..dims.len()]).ok_or_else(|| operands.shape_error("a smaller result", first.shape))?;
         let outer: usize = dims[..axis].iter().product();
         let inner: usize = dims[axis + 1..].iter().product();
         macro_rules! join {

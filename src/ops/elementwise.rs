@@ -73,19 +73,45 @@ macro_rules! float_unary {
     ($name:ident, $t:ty, $logistic:expr, $tanh:path, $exp:path, $expm1:path, $log:path, $log1p:path, $erf:path, $floor:path, $ceil:path) => {
         fn $name(self, x: $t) -> $t {
             match self {
-                Unary::Relu => if x < 0.0 { 0.0 } else { x },
-                Unary::LeakyRelu(alpha) => if x >= 0.0 { x } else { alpha as $t * x },
-                Unary::Elu(alpha) => if x > 0.0 { x } else { alpha as $t * $expm1(x) },
+                Unary::Relu => {
+                    if x < 0.0 {
+                        0.0
+                    } else {
+                        x
+                    }
+                }
+                Unary::LeakyRelu(alpha) => {
+                    if x >= 0.0 {
+                        x
+                    } else {
+                        alpha as $t * x
+                    }
+                }
+                Unary::Elu(alpha) => {
+                    if x > 0.0 {
+                        x
+                    } else {
+                        alpha as $t * $expm1(x)
+                    }
+                }
                 Unary::Selu { alpha, gamma } => {
                     let (alpha, gamma) = (alpha as $t, gamma as $t);
-                    if x > 0.0 { gamma * x } else { gamma * (alpha * $exp(x) - alpha) }
+                    if x > 0.0 {
+                        gamma * x
+                    } else {
+                        gamma * (alpha * $exp(x) - alpha)
+                    }
                 }
-                Unary::HardSigmoid { alpha, beta } => {
-                    (alpha as $t * x + beta as $t).max(0.0).min(1.0)
-                }
+                Unary::HardSigmoid { alpha, beta } => (alpha as $t * x + beta as $t).max(0.0).min(1.0),
                 Unary::Sigmoid => $logistic(x),
                 Unary::Tanh => $tanh(x),
-                Unary::Softplus => if x > 0.0 { x + $log1p($exp(-x)) } else { $log1p($exp(x)) },
+                Unary::Softplus => {
+                    if x > 0.0 {
+                        x + $log1p($exp(-x))
+                    } else {
+                        $log1p($exp(x))
+                    }
+                }
                 Unary::Softsign => x / (1.0 + x.abs()),
                 Unary::Exp => $exp(x),
                 Unary::Log => $log(x),
@@ -98,7 +124,13 @@ macro_rules! float_unary {
                 Unary::Ceil => $ceil(x),
                 Unary::Clip { min, max } => {
                     let (min, max) = (min as $t, max as $t);
-                    if x < min { min } else if x > max { max } else { x }
+                    if x < min {
+                        min
+                    } else if x > max {
+                        max
+                    } else {
+                        x
+                    }
                 }
             }
         }
@@ -112,12 +144,30 @@ fn logistic_f64(x: f64) -> f64 {
 
 impl Unary {
     float_unary!(
-        f32, f32, super::post_transform::logistic, libm::tanhf, libm::expf, libm::expm1f,
-        libm::logf, libm::log1pf, libm::erff, libm::floorf, libm::ceilf
+        f32,
+        f32,
+        super::post_transform::logistic,
+        libm::tanhf,
+        libm::expf,
+        libm::expm1f,
+        libm::logf,
+        libm::log1pf,
+        libm::erff,
+        libm::floorf,
+        libm::ceilf
     );
     float_unary!(
-        f64, f64, logistic_f64, libm::tanh, libm::exp, libm::expm1,
-        libm::log, libm::log1p, libm::erf, libm::floor, libm::ceil
+        f64,
+        f64,
+        logistic_f64,
+        libm::tanh,
+        libm::exp,
+        libm::expm1,
+        libm::log,
+        libm::log1p,
+        libm::erf,
+        libm::floor,
+        libm::ceil
     );
 }
 
@@ -128,12 +178,7 @@ impl Kernel for Unary {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let out = &mut out[0];
         match (x.values, self) {
@@ -177,12 +222,7 @@ impl Kernel for Binary {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (a, b) = (operands.view(0)?, operands.view(1)?);
         let Some(layout) = Broadcast::new(a.shape, b.shape) else {
             return Err(operands.shape_error(format!("a shape to broadcast with {:?}", a.shape), b.shape));
@@ -273,9 +313,7 @@ impl Broadcast {
         let (step_a, step_b) = (self.steps[0][dims.len() - 1], self.steps[1][dims.len() - 1]);
         let mut index = [0; RANK_MAX];
         for _ in 0..outer.iter().product::<usize>() {
-            let base = |operand: usize| -> usize {
-                (0..outer.len()).map(|d| index[d] * self.steps[operand][d]).sum()
-            };
+            let base = |operand: usize| -> usize { (0..outer.len()).map(|d| index[d] * self.steps[operand][d]).sum() };
             let (a, b) = (&a[base(0)..], &b[base(1)..]);
             if (step_a, step_b) == (1, 1) {
                 // A matrix and a vector, as in every dense layer.

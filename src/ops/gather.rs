@@ -26,12 +26,7 @@ impl Kernel for Gather {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (x, indices) = (operands.view(0)?, operands.view(1)?);
         let dims = x.shape.dims();
         let (axis, count, front, picked): (usize, usize, &[usize], &[usize]) = match self {
@@ -57,7 +52,11 @@ impl Kernel for Gather {
                 Values::Int32(v) => v[at] as i64,
                 _ => return Err(operands.dtype_error(indices.dtype())),
             };
-            let i = if i < 0 && matches!(self, Gather::Axis(_)) { i + len as i64 } else { i };
+            let i = if i < 0 && matches!(self, Gather::Axis(_)) {
+                i + len as i64
+            } else {
+                i
+            };
             usize::try_from(i)
                 .ok()
                 .filter(|&i| i < len)
@@ -74,8 +73,7 @@ impl Kernel for Gather {
             new[rank] = dim;
             rank += 1;
         }
-        let shape = Shape::new(&new[..rank])
-            .ok_or_else(|| operands.shape_error("a smaller result", x.shape))?;
+        let shape = Shape::new(&new[..rank]).ok_or_else(|| operands.shape_error("a smaller result", x.shape))?;
         let outer: usize = dims[..axis].iter().product();
         macro_rules! pick {
             ($values:expr, $result:expr) => {{

@@ -99,10 +99,7 @@ impl Kernel for Linear {
         constants.check(self.intercepts, "intercepts")?;
         let targets = self.intercepts.len();
         if targets == 0 || self.weights.len() % targets != 0 {
-            return Err(format!(
-                "{} weights for {targets} targets",
-                self.weights.len()
-            ));
+            return Err(format!("{} weights for {targets} targets", self.weights.len()));
         }
         if let Some(labels) = &self.labels {
             labels.check(constants)?;
@@ -113,12 +110,7 @@ impl Kernel for Linear {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        scratch: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let (rows, columns) = x.shape.as_rows();
         let constants = operands.constants();

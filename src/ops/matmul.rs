@@ -113,12 +113,7 @@ impl Kernel for Gemm {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (a, b) = (operands.view(0)?, operands.view(1)?);
         let (&[a0, a1], &[b0, b1]) = (a.shape.dims(), b.shape.dims()) else {
             let wrong = if a.shape.rank() != 2 { a } else { b };
@@ -170,12 +165,7 @@ impl Kernel for MatMul {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (a, b) = (operands.view(0)?, operands.view(1)?);
         let (k, n, vector) = match b.shape.dims() {
             &[k] => (k, 1, true),
@@ -195,8 +185,7 @@ impl Kernel for MatMul {
             dims[rank] = n;
             rank += 1;
         }
-        let shape = Shape::new(&dims[..rank])
-            .ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
+        let shape = Shape::new(&dims[..rank]).ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
         match (a.values, b.values) {
             (Values::Float32(a), Values::Float32(b)) => {
                 let out = out[0].write_f32(shape);

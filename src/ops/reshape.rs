@@ -32,10 +32,7 @@ impl Reshape {
                 let rank = old.rank() as i32;
                 let at = if *at < 0 { at + rank } else { *at };
                 let at = (0..=rank).contains(&at).then_some(at as usize)?;
-                Some(Shape::matrix(
-                    dims[..at].iter().product(),
-                    dims[at..].iter().product(),
-                ))
+                Some(Shape::matrix(dims[..at].iter().product(), dims[at..].iter().product()))
             }
             Reshape::Squeeze(axes) => {
                 let axes: Vec<usize> = axes
@@ -129,12 +126,7 @@ impl Kernel for Reshape {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let shape = self
             .shape(x.shape)

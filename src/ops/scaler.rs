@@ -29,12 +29,7 @@ impl Kernel for Scaler {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let (_, columns) = x.shape.as_rows();
         let constants = operands.constants();
@@ -45,7 +40,11 @@ impl Kernel for Scaler {
             }
         }
         let at = |attribute: &[f32], column: usize| {
-            if attribute.len() == 1 { attribute[0] } else { attribute[column] }
+            if attribute.len() == 1 {
+                attribute[0]
+            } else {
+                attribute[column]
+            }
         };
         let result = out[0].write_f32(x.shape);
         macro_rules! scale {
@@ -64,9 +63,11 @@ impl Kernel for Scaler {
             Values::Float64(v) => {
                 // ONNX Runtime subtracts and multiplies in the operand's type.
                 for row in v.chunks_exact(columns.max(1)) {
-                    result.extend(row.iter().enumerate().map(|(c, &v)| {
-                        ((v - at(offset, c) as f64) * at(scale, c) as f64) as f32
-                    }));
+                    result.extend(
+                        row.iter()
+                            .enumerate()
+                            .map(|(c, &v)| ((v - at(offset, c) as f64) * at(scale, c) as f64) as f32),
+                    );
                 }
             }
             Values::Int64(v) => scale!(v, |v: i64| v as f32),

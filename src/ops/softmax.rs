@@ -24,12 +24,7 @@ impl Kernel for Softmax {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        _: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let Some(axis) = super::axis(self.axis, x.shape.rank()) else {
             return Err(operands.shape_error(format!("an axis {}", self.axis), x.shape));

@@ -310,6 +310,8 @@ struct Sum {
 /// How a leaf's value becomes part of the scores.
 struct Leaf<'a> {
     aggregate: Aggregate,
+    /// Weights are added up.
+    added: bool,
     lists: Option<(&'a [u32], &'a [u32], &'a [f32])>,
 }
 
@@ -317,26 +319,34 @@ impl<'a> Leaf<'a> {
     fn new(ensemble: &TreeEnsemble, constants: &Constants<'a>) -> Self {
         Leaf {
             aggregate: ensemble.aggregate,
+            added: matches!(ensemble.aggregate, Aggregate::Sum | Aggregate::Average),
             lists: match ensemble.leaves {
                 Leaves::Inline => None,
                 Leaves::Lists {
                     starts,
                     targets,
                     weights,
-                } => Some((
-                    constants.get(starts),
-                    constants.get(targets),
-                    constants.get(weights),
-                )),
+                } => Some((constants.get(starts), constants.get(targets), constants.get(weights))),
             },
         }
     }
 
+    #[inline(always)]
     fn add(&self, tree: &Tree, value: f32, sums: &mut [Sum]) {
         let Some((starts, targets, weights)) = self.lists else {
-            self.combine(&mut sums[tree.target as usize], value);
+            let sum = &mut sums[tree.target as usize];
+            if self.added {
+                sum.score += value;
+                sum.given = true;
+            } else {
+                self.combine(sum, value);
+            }
             return;
         };
+        self.add_list(value, (starts, targets, weights), sums);
+    }
+
+    fn add_list(&self, value: f32, (starts, targets, weights): (&[u32], &[u32], &[f32]), sums: &mut [Sum]) {
         let leaf = value.to_bits() as usize;
         if let (Some(&start), Some(&end)) = (starts.get(leaf), starts.get(leaf + 1)) {
             let range = start as usize..end as usize;
@@ -379,7 +389,10 @@ unsafe fn step<N: TreeNode>(nodes: &[N], row: &[f32], at: usize) -> usize {
         (node, *row.get_unchecked(node.feature()))
     };
     // Not `>`: NaN must go right.
-    #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN fails the comparison and goes right")]
+    #[allow(
+        clippy::neg_cmp_op_on_partial_ord,
+        reason = "NaN fails the comparison and goes right"
+    )]
     let right = !(x <= node.value());
     node.child() + usize::from(right)
 }
@@ -422,7 +435,13 @@ fn walk_rows<N: TreeNode, const R: usize>(nodes: &[N], tree: &Tree, rows: &[f32]
 
 /// The scores of two classes from what the leaves gave, in place; answers the
 /// class. See the module's remark on ONNX Runtime.
-fn finish_binary(sums: &mut [Sum], base: &[f32], one_sided: bool, positive: bool, post: PostTransform) -> ([f32; 2], usize) {
+fn finish_binary(
+    sums: &mut [Sum],
+    base: &[f32],
+    one_sided: bool,
+    positive: bool,
+    post: PostTransform,
+) -> ([f32; 2], usize) {
     let (mut s0, mut s1, mut has1) = (sums[0].score, sums[1].score, sums[1].given);
     let mut single = false;
     match base {
@@ -511,12 +530,7 @@ impl Kernel for TreeEnsemble {
         Ok(())
     }
 
-    fn run(
-        &self,
-        operands: &Operands<'_>,
-        out: &mut [Tensor],
-        scratch: &mut Scratch,
-    ) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let (rows, given) = x.shape.as_rows();
         let columns = self.columns as usize;

@@ -81,7 +81,9 @@ pub(crate) fn read(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: us
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     let mut records = Records::new(body);
     let Some(columns) = records.next()? else {
-        return Err(ReadError::Syntax("the header with the features' names is missing".into()));
+        return Err(ReadError::Syntax(
+            "the header with the features' names is missing".into(),
+        ));
     };
     let mut headings = Vec::with_capacity(columns);
     let mut given = vec![false; schema.len()];

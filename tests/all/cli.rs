@@ -26,7 +26,11 @@ fn help_has_examples_for_every_command() {
     for command in ["check", "pack", "inspect", "predict", "score", "verify", "serve"] {
         let output = modelet(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
-        assert!(text(&output.stdout).contains("Examples:"), "{command}: {}", text(&output.stdout));
+        assert!(
+            text(&output.stdout).contains("Examples:"),
+            "{command}: {}",
+            text(&output.stdout)
+        );
     }
     assert_eq!(modelet(&["frobnicate"]).status.code(), Some(2));
     assert_eq!(modelet(&[]).status.code(), Some(2));
@@ -84,7 +88,13 @@ fn predict_takes_text_a_file_and_standard_input() {
 #[test]
 fn score_writes_a_prediction_for_each_row() {
     let out = parity_dir().join("scored.csv");
-    let output = modelet(&["score", path(&credit().output), "examples/credit/reference.csv", "-o", path(&out)]);
+    let output = modelet(&[
+        "score",
+        path(&credit().output),
+        "examples/credit/reference.csv",
+        "-o",
+        path(&out),
+    ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let scored = std::fs::read_to_string(&out).expect("it was written");
     let expected = std::fs::read_to_string(root().join("examples/credit/expected.csv")).expect("expected answers");
@@ -93,7 +103,11 @@ fn score_writes_a_prediction_for_each_row() {
         if rows == 0 {
             assert_eq!(got, "prediction,probability_0,probability_1");
         } else {
-            let numbers = |line: &str| line.split(',').map(|c| c.parse::<f64>().expect("a number")).collect::<Vec<_>>();
+            let numbers = |line: &str| {
+                line.split(',')
+                    .map(|c| c.parse::<f64>().expect("a number"))
+                    .collect::<Vec<_>>()
+            };
             for (got, expected) in numbers(got).iter().zip(numbers(expected)) {
                 assert!((got - expected).abs() < 1e-5, "row {rows}");
             }

@@ -27,7 +27,11 @@ fn packing_twice_gives_the_same_bytes() {
 fn the_example_answers_as_onnx_runtime_on_every_row() {
     let report = credit();
     assert_eq!(report.expected_rows, 3000);
-    let difference = report.manifest.provenance.expected_max_difference.expect("it was compared");
+    let difference = report
+        .manifest
+        .provenance
+        .expected_max_difference
+        .expect("it was compared");
     assert!(difference < 1e-5, "{difference}");
     assert_eq!(report.manifest.reference.rows, 3000);
 }
@@ -42,23 +46,52 @@ fn bad(name: &str) -> PathBuf {
 #[test]
 fn wrong_input_is_one_clear_error_and_leaves_no_file() {
     let cases: [Case; 15] = [
-        ("no file", |o| o.model = bad("missing.onnx"), &["missing.onnx", "No such file"]),
-        ("empty file", |o| o.model = bad("empty.onnx"), &["empty.onnx", "the file is empty"]),
-        ("not ONNX", |o| o.model = bad("not_onnx.onnx"), &["not_onnx.onnx", "not an ONNX model"]),
-        ("truncated", |o| o.model = bad("truncated.onnx"), &["truncated.onnx", "truncated"]),
+        (
+            "no file",
+            |o| o.model = bad("missing.onnx"),
+            &["missing.onnx", "No such file"],
+        ),
+        (
+            "empty file",
+            |o| o.model = bad("empty.onnx"),
+            &["empty.onnx", "the file is empty"],
+        ),
+        (
+            "not ONNX",
+            |o| o.model = bad("not_onnx.onnx"),
+            &["not_onnx.onnx", "not an ONNX model"],
+        ),
+        (
+            "truncated",
+            |o| o.model = bad("truncated.onnx"),
+            &["truncated.onnx", "truncated"],
+        ),
         (
             "unsupported operator",
-            |o| o.model = bad("unsupported_operator.onnx"),
+            |o| {
+                *o = PackOptions {
+                    output: o.output.clone(),
+                    ..options(&bad("unsupported_operator.onnx"), "unsupported", WasiVersion::V0_3)
+                };
+            },
             &["unsupported_operator.onnx", "Frobnicate", "version"],
         ),
         ("missing data", |o| o.data = Some(bad("missing.csv")), &["missing.csv"]),
-        ("data without rows", |o| o.data = Some(written("header.csv", "age,income\n")), &["header.csv"]),
+        (
+            "data without rows",
+            |o| o.data = Some(written("header.csv", "age,income\n")),
+            &["header.csv"],
+        ),
         (
             "a column missing",
             |o| o.data = Some(written("short.csv", "age,defaulted\n30,1\n")),
             &["no column \"income\""],
         ),
-        ("no such label", |o| o.label = Some("outcome".into()), &["no column \"outcome\"", "--label"]),
+        (
+            "no such label",
+            |o| o.label = Some("outcome".into()),
+            &["no column \"outcome\"", "--label"],
+        ),
         (
             "text for a number",
             |o| {
@@ -70,7 +103,11 @@ fn wrong_input_is_one_clear_error_and_leaves_no_file() {
             },
             &["\"age\"", "takes numbers", "young"],
         ),
-        ("a signature that is not JSON", |o| o.signature = Some(written("bad.json", "{")), &["bad.json"]),
+        (
+            "a signature that is not JSON",
+            |o| o.signature = Some(written("bad.json", "{")),
+            &["bad.json"],
+        ),
         (
             "a feature that is not there",
             |o| o.signature = Some(written("few.json", r#"{"features": [{"name": "age"}]}"#)),
@@ -127,7 +164,11 @@ fn an_existing_output_is_kept_without_force() {
     let dir = tempfile::tempdir().expect("a directory");
     let output = dir.path().join("kept.wasm");
     std::fs::write(&output, "precious").expect("it can be written");
-    let mut again = options(&root().join("tests/fixtures/linear_regression/model.onnx"), "kept", WasiVersion::V0_3);
+    let mut again = options(
+        &root().join("tests/fixtures/linear_regression/model.onnx"),
+        "kept",
+        WasiVersion::V0_3,
+    );
     again.output = output.clone();
     again.force = false;
     let error = pack(&again, &Silent).expect_err("it is there already");
@@ -138,7 +179,11 @@ fn an_existing_output_is_kept_without_force() {
 #[test]
 fn a_model_without_data_is_packed_and_says_what_is_missing() {
     let folder = root().join("tests/fixtures/xgb_regression");
-    let report = pack(&options(&folder.join("model.onnx"), "no-data", WasiVersion::V0_3), &Silent).expect("it packs");
+    let report = pack(
+        &options(&folder.join("model.onnx"), "no-data", WasiVersion::V0_3),
+        &Silent,
+    )
+    .expect("it packs");
     assert_eq!(report.manifest.reference.rows, 0);
     assert!(report.notes.iter().any(|n| n.contains("--data")), "{:?}", report.notes);
     assert_eq!(report.manifest.features[0].name, "f0");

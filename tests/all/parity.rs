@@ -1,7 +1,7 @@
 //! The same answer in every home, and the right one.
 
-use crate::support::{http, native, pack_fixture, server::Server};
 use crate::support::{artifact, fixtures, root};
+use crate::support::{http, native, pack_fixture, server::Server};
 use modelet::api::{BatchOptions, Format, OnError, Service};
 use modelet::golden::comparable;
 use modelet::signature::EngineKind;
@@ -39,11 +39,19 @@ fn every_fixture_answers_as_expected() {
         let folder = root().join("tests/fixtures").join(&name);
         let rows = std::fs::read(folder.join("inputs.csv")).expect("a fixture has rows");
         let reply = service.predict_batch(&rows, FULL, None, clock);
-        assert!(reply.problem.is_none(), "{name}: {:?}", reply.problem.map(|p| String::from_utf8(p.body)));
+        assert!(
+            reply.problem.is_none(),
+            "{name}: {:?}",
+            reply.problem.map(|p| String::from_utf8(p.body))
+        );
         let answers: Value = serde_json::from_slice(&reply.body).expect("an answer is JSON");
         let expected = std::fs::read(folder.join("expected.json")).expect("a fixture has answers");
         let expected: Value = serde_json::from_slice(&expected).expect("answers are JSON");
-        compare(&name, answers["predictions"].as_array().expect("predictions"), &expected);
+        compare(
+            &name,
+            answers["predictions"].as_array().expect("predictions"),
+            &expected,
+        );
     }
 }
 
@@ -60,7 +68,9 @@ fn compare(name: &str, answers: &[Value], expected: &Value) {
             let expected = expected.as_array().map_or(expected, |list| &list[0]);
             assert_eq!(&answer["prediction"], expected, "{name}, row {row}: label");
         }
-        let Some(expected) = scores.first().map(|o| flat(&o["data"][row])) else { continue };
+        let Some(expected) = scores.first().map(|o| flat(&o["data"][row])) else {
+            continue;
+        };
         let got = all_scores(answer);
         assert_eq!(got.len(), expected.len(), "{name}, row {row}: {answer}");
         for (got, expected) in got.iter().zip(&expected) {
@@ -110,12 +120,19 @@ fn golden_rows_are_equal_natively_and_in_the_component() {
         let loaded = runtime.load(&artifact).expect("a packed component runs");
         let mut service = native(&report);
         for row in &artifact.golden.rows {
-            let reply = loaded.predict(row.request.as_bytes(), None).expect("the component runs").expect("a golden row is good");
+            let reply = loaded
+                .predict(row.request.as_bytes(), None)
+                .expect("the component runs")
+                .expect("a golden row is good");
             let text = String::from_utf8(reply.body).expect("an answer is text");
             assert_eq!(comparable(&text), row.answer, "{name}: the component");
             // tract's native kernels add up in another order than wasm's.
             if report.manifest.engine == EngineKind::Tabular {
-                assert_eq!(comparable(&native_answer(&mut service, &row.request)), row.answer, "{name}: natively");
+                assert_eq!(
+                    comparable(&native_answer(&mut service, &row.request)),
+                    row.answer,
+                    "{name}: natively"
+                );
             } else {
                 let native: Value = serde_json::from_str(&native_answer(&mut service, &row.request)).expect("JSON");
                 let wasm: Value = serde_json::from_str(&text).expect("JSON");

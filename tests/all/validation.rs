@@ -30,7 +30,13 @@ fn faults(problem: &Value) -> Vec<String> {
         .as_array()
         .map(|list| {
             list.iter()
-                .map(|f| format!("{} {}", f["feature"].as_str().unwrap_or("-"), f["code"].as_str().unwrap_or("-")))
+                .map(|f| {
+                    format!(
+                        "{} {}",
+                        f["feature"].as_str().unwrap_or("-"),
+                        f["code"].as_str().unwrap_or("-")
+                    )
+                })
                 .collect()
         })
         .unwrap_or_default();
@@ -44,7 +50,10 @@ fn a_good_request_is_answered_with_its_id_last() {
     let reply = service.predict(credit_request().as_bytes(), Some("the-id"), || 0);
     let text = String::from_utf8(reply.body).expect("an answer is text");
     assert!(text.starts_with("{\"prediction\":0,\"probability\":0.148"), "{text}");
-    assert!(text.ends_with(",\"model_version\":\"1.0.0\",\"inference_time_ms\":0,\"id\":\"the-id\"}"), "{text}");
+    assert!(
+        text.ends_with(",\"model_version\":\"1.0.0\",\"inference_time_ms\":0,\"id\":\"the-id\"}"),
+        "{text}"
+    );
     assert_eq!(reply.status, [0]);
     assert_eq!(reply.columns, 22);
     assert_eq!(reply.bins.len(), 22);
@@ -86,7 +95,10 @@ fn all_faults_of_a_request_are_told_at_once() {
     );
     let text = problem.to_string();
     assert!(text.contains("did you mean \\\"debt_ratio\\\"?"), "{text}");
-    assert!(text.contains("home_improvement"), "the accepted categories are listed: {text}");
+    assert!(
+        text.contains("home_improvement"),
+        "the accepted categories are listed: {text}"
+    );
 }
 
 #[test]
@@ -105,7 +117,11 @@ fn numbers_that_no_model_takes_are_faults_by_name() {
     ] {
         let (status, problem) = predict(&mut service, &with(number));
         assert_eq!(status, 422, "{number}: {problem}");
-        assert_eq!(faults(&problem), [format!("age {code}"), "was unknown".to_owned()], "{number}");
+        assert_eq!(
+            faults(&problem),
+            [format!("age {code}"), "was unknown".to_owned()],
+            "{number}"
+        );
     }
 }
 
@@ -117,22 +133,46 @@ fn duplicates_are_told_and_the_other_faults_too() {
     })
     .replacen("\"age\":", "\"age\":30,\"age\":", 1);
     let (status, problem) = predict(&mut service, &body);
-    assert_eq!((status, faults(&problem)), (422, vec!["age duplicate".into(), "income type".into()]));
+    assert_eq!(
+        (status, faults(&problem)),
+        (422, vec!["age duplicate".into(), "income type".into()])
+    );
 }
 
 #[test]
 fn what_is_not_json_is_a_malformed_body_that_says_where() {
     let mut service = credit_service();
-    let deep = format!("{{\"features\": {{\"age\": {}1{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
-    for body in ["", "nonsense", "{", "{\"features\": {\"age\": }}", "[1, 2", "{\"features\": {}} trailing", &deep, "\u{0}"] {
+    let deep = format!(
+        "{{\"features\": {{\"age\": {}1{}}}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    for body in [
+        "",
+        "nonsense",
+        "{",
+        "{\"features\": {\"age\": }}",
+        "[1, 2",
+        "{\"features\": {}} trailing",
+        &deep,
+        "\u{0}",
+    ] {
         let (status, problem) = predict(&mut service, body);
         assert_eq!(status, 400, "{:.40}", body);
         assert_eq!(problem["type"], "urn:modelet:problem:malformed-body");
-        assert!(problem["detail"].as_str().is_some_and(|d| d.contains("at line 1, column")), "{problem}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .is_some_and(|d| d.contains("at line 1, column")),
+            "{problem}"
+        );
     }
     let (status, problem) = outcome(service.predict(b"{\"features\": {\"a\xff\": 1}}", None, || 0));
     assert_eq!(status, 400);
-    assert!(problem["detail"].as_str().is_some_and(|d| d.contains("UTF-8")), "{problem}");
+    assert!(
+        problem["detail"].as_str().is_some_and(|d| d.contains("UTF-8")),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -168,7 +208,10 @@ fn missing_values_are_accepted_where_the_model_has_seen_them() {
 #[test]
 fn values_beyond_the_reference_are_warned_of_and_answered() {
     let mut service = credit_service();
-    let (status, answer) = predict(&mut service, &request(|f| drop(f.insert("savings_balance".into(), json!(1e9)))));
+    let (status, answer) = predict(
+        &mut service,
+        &request(|f| drop(f.insert("savings_balance".into(), json!(1e9)))),
+    );
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["warnings"][0]["feature"], "savings_balance");
     assert_eq!(answer["warnings"][0]["code"], "range");
@@ -177,10 +220,19 @@ fn values_beyond_the_reference_are_warned_of_and_answered() {
 #[test]
 fn codes_are_accepted_where_names_are() {
     let mut service = credit_service();
-    let name = predict(&mut service, &request(|f| drop(f.insert("home_ownership".into(), json!("RENT")))));
-    let code = predict(&mut service, &request(|f| drop(f.insert("home_ownership".into(), json!(3)))));
+    let name = predict(
+        &mut service,
+        &request(|f| drop(f.insert("home_ownership".into(), json!("RENT")))),
+    );
+    let code = predict(
+        &mut service,
+        &request(|f| drop(f.insert("home_ownership".into(), json!(3)))),
+    );
     assert_eq!(name, code);
-    let wrong = predict(&mut service, &request(|f| drop(f.insert("home_ownership".into(), json!(17)))));
+    let wrong = predict(
+        &mut service,
+        &request(|f| drop(f.insert("home_ownership".into(), json!(17)))),
+    );
     assert_eq!(faults(&wrong.1), ["home_ownership category"]);
 }
 
@@ -232,7 +284,12 @@ fn the_three_forms_of_a_batch_give_the_same_answers() {
     // The columns may come in any order.
     let names: Vec<&str> = features.keys().rev().map(String::as_str).collect();
     let values: Vec<String> = features.values().rev().map(cell).collect();
-    let csv = format!("\u{feff}{}\r\n{}\r\n{}\r\n", names.join(","), values.join(","), values.join(","));
+    let csv = format!(
+        "\u{feff}{}\r\n{}\r\n{}\r\n",
+        names.join(","),
+        values.join(","),
+        values.join(",")
+    );
     let mut answers = [(Format::Json, json), (Format::Ndjson, ndjson), (Format::Csv, csv)].map(|(format, body)| {
         outcome(service.predict_batch(body.as_bytes(), BatchOptions { format, ..REPORT }, None, || 0))
     });
@@ -267,10 +324,16 @@ fn broken_batches_are_refused_whole_or_row_by_row() {
     }
     let (status, answer) = batch(Format::Ndjson, "{\"age\": \n[1]\nnull");
     assert_eq!(status, 200);
-    assert_eq!(answer["predictions"][0]["error"]["type"], "urn:modelet:problem:malformed-body");
+    assert_eq!(
+        answer["predictions"][0]["error"]["type"],
+        "urn:modelet:problem:malformed-body"
+    );
     assert_eq!(answer["predictions"].as_array().map(Vec::len), Some(3));
     let (status, answer) = batch(Format::Csv, "age,income\n1\n");
-    assert_eq!((status, &answer["predictions"][0]["error"]["faults"][0]["code"]), (200, &json!("syntax")));
+    assert_eq!(
+        (status, &answer["predictions"][0]["error"]["faults"][0]["code"]),
+        (200, &json!("syntax"))
+    );
     let many = format!("{{\"instances\": [{}]}}", vec!["{}"; 11].join(","));
     assert_eq!(batch(Format::Json, &many).0, 413);
 }

@@ -19,7 +19,13 @@ fn every_route_answers_under_wasmtime_serve() {
         assert_eq!(answer.json()["model_version"], "1.0.0");
         let csv = std::fs::read(crate::support::root().join("examples/credit/holdout.csv")).expect("rows");
         let lines: Vec<&[u8]> = csv.split(|&b| b == b'\n').take(4).collect();
-        let answer = send(at, "POST", "/predict/batch", &[("content-type", "text/csv")], &lines.join(&b'\n'));
+        let answer = send(
+            at,
+            "POST",
+            "/predict/batch",
+            &[("content-type", "text/csv")],
+            &lines.join(&b'\n'),
+        );
         assert_eq!(answer.status, 200);
         // The label's column is no feature.
         assert_eq!(answer.json()["predictions"][0]["error"]["faults"][0]["code"], "unknown");
@@ -37,7 +43,10 @@ fn every_route_answers_under_wasmtime_serve() {
         let head = send(at, "HEAD", "/health", &[], b"");
         assert_eq!((head.status, head.header("content-length")), (200, Some("15")));
         let bad = post(at, "/predict", "{\"features\": {\"age\": ");
-        assert_eq!((bad.status, bad.header("content-type")), (400, Some("application/problem+json")));
+        assert_eq!(
+            (bad.status, bad.header("content-type")),
+            (400, Some("application/problem+json"))
+        );
     }
 }
 
@@ -46,9 +55,18 @@ fn the_same_file_answers_alike_under_modelet_and_wasmtime() {
     let modelet = Server::modelet(&credit().output, &[]);
     let wasmtime = Server::wasmtime(&credit().output);
     for body in [credit_request(), "{\"features\": {}}".into(), "nonsense".into()] {
-        let (a, b) = (post(modelet.address, "/predict", &body), post(wasmtime.address, "/predict", &body));
+        let (a, b) = (
+            post(modelet.address, "/predict", &body),
+            post(wasmtime.address, "/predict", &body),
+        );
         assert_eq!(a.status, b.status);
-        let without_id = |text: &str| text.split(",\"id\":").next().unwrap_or("").trim_end_matches('}').to_owned();
+        let without_id = |text: &str| {
+            text.split(",\"id\":")
+                .next()
+                .unwrap_or("")
+                .trim_end_matches('}')
+                .to_owned()
+        };
         assert_eq!(without_id(comparable(a.text())), without_id(comparable(b.text())));
     }
 }
@@ -57,7 +75,13 @@ fn the_same_file_answers_alike_under_modelet_and_wasmtime() {
 fn a_request_id_is_echoed() {
     let server = Server::wasmtime(&credit().output);
     let headers = [("content-type", "application/json"), ("x-request-id", "abc-123")];
-    let answer = send(server.address, "POST", "/predict", &headers, credit_request().as_bytes());
+    let answer = send(
+        server.address,
+        "POST",
+        "/predict",
+        &headers,
+        credit_request().as_bytes(),
+    );
     assert_eq!(answer.header("x-request-id"), Some("abc-123"));
     assert_eq!(answer.json()["id"], "abc-123");
 }
@@ -65,7 +89,10 @@ fn a_request_id_is_echoed() {
 #[test]
 fn wasmtime_run_calls_the_typed_export() {
     // WAVE, the text form of typed values, escapes a string as JSON does.
-    let invoke = format!("predict-text({})", serde_json::to_string(&credit_request()).expect("a text"));
+    let invoke = format!(
+        "predict-text({})",
+        serde_json::to_string(&credit_request()).expect("a text")
+    );
     let output = Command::new(program("wasmtime"))
         .args(["run", "-Shttp", "--invoke", &invoke])
         .arg(&credit().output)

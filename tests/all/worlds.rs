@@ -35,7 +35,10 @@ fn series(interface: &str) -> (String, String) {
     let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
     let series = match version.split_once('-') {
         Some(_) => version.to_owned(),
-        None => version.rsplit_once('.').map_or(version, |(series, _)| series).to_owned(),
+        None => version
+            .rsplit_once('.')
+            .map_or(version, |(series, _)| series)
+            .to_owned(),
     };
     (name.to_owned(), series)
 }
@@ -44,7 +47,11 @@ fn series(interface: &str) -> (String, String) {
 fn offered(file: &str) -> BTreeMap<&'static str, Vec<(String, String)>> {
     let text = std::fs::read_to_string(root().join("tests/worlds").join(file)).expect("the list is there");
     let mut offered: BTreeMap<&'static str, Vec<_>> = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let (kind, interface) = line.split_once(' ').expect("a kind and a name");
         let kind = if kind == "import" { "import" } else { "export" };
         offered.entry(kind).or_default().push(series(interface));
@@ -54,20 +61,34 @@ fn offered(file: &str) -> BTreeMap<&'static str, Vec<(String, String)>> {
 
 fn fits(component: &str, runtime: &str, handler: &str) {
     let path = root().join("target/artifacts").join(component);
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask test build`", path.display()));
+    let bytes =
+        std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask test build`", path.display()));
     let (imports, exports) = world(&bytes);
     let offered = offered(runtime);
     assert!(!imports.is_empty());
     for import in &imports {
-        assert!(import.starts_with("wasi:"), "{component} imports {import}, which is not WASI");
-        assert!(offered["import"].contains(&series(import)), "{component} imports {import}, which {runtime} does not offer");
+        assert!(
+            import.starts_with("wasi:"),
+            "{component} imports {import}, which is not WASI"
+        );
+        assert!(
+            offered["import"].contains(&series(import)),
+            "{component} imports {import}, which {runtime} does not offer"
+        );
     }
     let handlers: Vec<&String> = exports.iter().filter(|e| e.starts_with("wasi:http/")).collect();
     assert_eq!(handlers.len(), 1, "{component} exports {exports:?}");
     assert_eq!(series(handlers[0]).0, handler);
-    assert!(offered["export"].contains(&series(handlers[0])), "{runtime} does not take {}", handlers[0]);
+    assert!(
+        offered["export"].contains(&series(handlers[0])),
+        "{runtime} does not take {}",
+        handlers[0]
+    );
     for ours in ["modelet:inference/predictor@0.1.0", "init", "predict-text"] {
-        assert!(exports.iter().any(|e| e == ours), "{component} lacks {ours}: {exports:?}");
+        assert!(
+            exports.iter().any(|e| e == ours),
+            "{component} lacks {ours}: {exports:?}"
+        );
     }
 }
 

@@ -136,10 +136,7 @@ fn build(variant: &Variant, lto: NeuralLto) -> Result<bool> {
     command.args(["--crate-type", "cdylib"]);
     run_command(&mut command)?;
 
-    let module = target()
-        .join("wasm")
-        .join(variant.target)
-        .join("wasm/modelet.wasm");
+    let module = target().join("wasm").join(variant.target).join("wasm/modelet.wasm");
     let artifact = target().join("artifacts").join(variant.artifact);
     if variant.target == BROWSER {
         bind(&module, &artifact)
@@ -152,8 +149,7 @@ fn build(variant: &Variant, lto: NeuralLto) -> Result<bool> {
 fn bind(module: &Path, folder: &Path) -> Result<bool> {
     let staging = target().join("wasm/bindgen");
     if staging.exists() {
-        fs::remove_dir_all(&staging)
-            .with_context(|| format!("cannot clear {}", staging.display()))?;
+        fs::remove_dir_all(&staging).with_context(|| format!("cannot clear {}", staging.display()))?;
     }
     Bindgen::new()
         .input_path(module)
@@ -185,8 +181,7 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
     };
     if changed {
         let folder = to.parent().expect("an artifact is in a folder");
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         fs::write(to, &new).with_context(|| format!("cannot write {}", to.display()))?;
     }
     note(&format!(
@@ -233,10 +228,7 @@ fn rust_flags() -> Result<Vec<String>> {
     // Where two prefixes match a path, the later one counts.
     let mut names = vec![
         (root().to_owned(), "/modelet".to_owned()),
-        (
-            sysroot.join("lib/rustlib/src/rust"),
-            format!("/rustc/{commit}"),
-        ),
+        (sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}")),
     ];
     if let Some(home) = cargo_home() {
         // A registry's folder is named after its address, and a mirror has another.
@@ -245,11 +237,7 @@ fn rust_flags() -> Result<Vec<String>> {
         if let Ok(entries) = fs::read_dir(&registries) {
             let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
             folders.sort();
-            names.extend(
-                folders
-                    .into_iter()
-                    .map(|folder| (folder, "/crates".to_owned())),
-            );
+            names.extend(folders.into_iter().map(|folder| (folder, "/crates".to_owned())));
         }
     }
 

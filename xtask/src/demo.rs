@@ -87,15 +87,10 @@ fn free(listen: SocketAddr) -> Result<SocketAddr> {
         Ok(listener) => Ok(listener.local_addr()?),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
             "something listens on {listen} already; take another port: cargo xtask demo --listen {}:{}",
-            if listen.is_ipv4() {
-                "127.0.0.1"
-            } else {
-                "[::1]"
-            },
+            if listen.is_ipv4() { "127.0.0.1" } else { "[::1]" },
             if listen.port() == 8080 { 8081 } else { 8080 },
         ),
-        Err(error) => Err(error)
-            .with_context(|| format!("cannot listen on {listen}; --listen names another address")),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {listen}; --listen names another address")),
     }
 }
 
@@ -111,11 +106,7 @@ fn serve(mut server: Command, listen: SocketAddr) -> Result<()> {
     let status = program("sh")
         .args(["-c", "\"$0\" \"$@\" &"])
         .arg(xtask)
-        .args([
-            ANNOUNCE,
-            &listen.to_string(),
-            &std::process::id().to_string(),
-        ])
+        .args([ANNOUNCE, &listen.to_string(), &std::process::id().to_string()])
         .status()
         .context("cannot start sh")?;
     if !status.success() {
@@ -177,8 +168,7 @@ fn when_ready(listen: SocketAddr, mut lives: impl FnMut() -> bool) -> Result<()>
         }
     }
     let request = root().join("examples/credit/request.json");
-    let request = fs::read_to_string(&request)
-        .with_context(|| format!("cannot read {}", request.display()))?;
+    let request = fs::read_to_string(&request).with_context(|| format!("cannot read {}", request.display()))?;
     let mut text = instructions(listen, &request);
     text.insert(0, '\n');
     io::stdout().write_all(text.as_bytes())?;
@@ -206,9 +196,7 @@ fn ready(listen: SocketAddr) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&listen, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(
-        format!("GET /ready HTTP/1.1\r\nhost: {listen}\r\nconnection: close\r\n\r\n").as_bytes(),
-    )?;
+    stream.write_all(format!("GET /ready HTTP/1.1\r\nhost: {listen}\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer)?;
     answer

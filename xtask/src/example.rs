@@ -23,7 +23,11 @@ pub fn run(args: &[&str]) -> Result<()> {
 pub fn pack() -> Result<PathBuf> {
     build::tabular()?;
     run_command(cargo("build").args(["--release", "-p", "modelet-host"]))?;
+    pack_with_built()
+}
 
+/// Packs the example with the `modelet` that is built, whatever its features.
+pub fn pack_with_built() -> Result<PathBuf> {
     let component = target().join("example/credit.wasm");
     let folder = component.parent().expect("the component is in a folder");
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

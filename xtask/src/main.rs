@@ -3,6 +3,7 @@
 //! A task is a file with one `run`; this one finds it by its name. Tasks start
 //! programs that a person could start as well, and print each command line.
 
+mod bench;
 mod build;
 mod demo;
 mod example;
@@ -29,6 +30,10 @@ Tasks:
                         the example, served on 127.0.0.1:3000
   test [STEP...]        all checks, or the named ones in the order given:
                         fmt clippy build unit integration browser js
+  bench [--quick] [--only NAME] [--write]
+                        measures, against what it is compared with; --write
+                        keeps the figures in docs/benchmarks.md; the names:
+                        http instantiate infer start sizes
 
 Examples:
   cargo xtask demo                          from a clone to a served model
@@ -64,6 +69,7 @@ fn dispatch(args: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     match task {
+        "bench" => bench::run(rest),
         "build" => build::run(rest),
         "example" => example::run(rest),
         "demo" => demo::run(rest),
@@ -89,12 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn help_names_every_benchmark() {
+        for name in bench::NAMES {
+            assert!(HELP.contains(&format!(" {name}")), "{name} is not in the help");
+        }
+    }
+
+    #[test]
     fn an_unknown_task_or_option_is_a_usage_error() {
         for args in [
             &["biuld"][..],
             &["build", "--fast"],
             &["example", "now"],
             &["test", "everything"],
+            &["bench", "http"],
+            &["bench", "--only"],
+            &["bench", "--only", "everything"],
+            &["bench", "--quick", "--write"],
             &["demo", "--listen"],
             &["demo", "--listen", "3000"],
         ] {

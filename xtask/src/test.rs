@@ -104,10 +104,7 @@ fn plan(names: &[&str]) -> Result<Vec<&'static Step>> {
     for name in names {
         let step = named(name).ok_or_else(|| {
             let all: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
-            UsageError::new(format!(
-                "there is no step {name:?}; there are: {}",
-                all.join(" ")
-            ))
+            UsageError::new(format!("there is no step {name:?}; there are: {}", all.join(" ")))
         })?;
         if step.after_build {
             push_new(&mut steps, named("build").expect("build is a step"));
@@ -148,7 +145,8 @@ fn clippy() -> Result<()> {
             ])
             .args(warnings_fail),
     )?;
-    for variant in TABULAR.iter().chain(&NEURAL) {
+    // The neural variants differ by tract, whose check would take minutes.
+    for variant in &TABULAR {
         run_command(build::cargo_for(variant, "clippy", NeuralLto::Thin)?.args(warnings_fail))?;
     }
     Ok(())
@@ -158,16 +156,12 @@ fn clippy() -> Result<()> {
 /// compile nothing heavy a second time.
 fn build() -> Result<()> {
     build::all(NeuralLto::Thin)?;
-    run_command(
-        cargo("build")
-            .args(NATIVE)
-            .args(["--lib", "--bins", "--tests"]),
-    )
+    run_command(cargo("build").args(NATIVE).args(["--lib", "--bins", "--tests"]))
 }
 
 /// The whole workspace is named even where one package would do: cargo chooses
 /// the crate features of dependencies by what is named.
-const NATIVE: [&str; 4] = ["--workspace", "--release", "--features", "modelet/neural"];
+pub const NATIVE: [&str; 4] = ["--workspace", "--release", "--features", "modelet/neural"];
 
 fn unit() -> Result<()> {
     run_command(cargo("test").args(NATIVE).args(["--lib", "--bins"]))?;
@@ -217,11 +211,11 @@ fn js() -> Result<()> {
         return Ok(());
     }
     tools::need_node_modules(PAGES)?;
-    run_command(program(tools::need_npm()?).args(["--prefix", PAGES]).args([
-        "run",
-        "test",
-        "--if-present",
-    ]))
+    run_command(
+        program(tools::need_npm()?)
+            .args(["--prefix", PAGES])
+            .args(["run", "test", "--if-present"]),
+    )
 }
 
 fn shown(duration: Duration) -> String {
@@ -247,18 +241,7 @@ mod tests {
                 &["fmt", "build", "browser", "integration"],
             ),
             (&["build", "integration"], &["build", "integration"]),
-            (
-                &[],
-                &[
-                    "fmt",
-                    "clippy",
-                    "build",
-                    "unit",
-                    "integration",
-                    "browser",
-                    "js",
-                ],
-            ),
+            (&[], &["fmt", "clippy", "build", "unit", "integration", "browser", "js"]),
         ] {
             let steps = plan(names).expect("the steps exist");
             let steps: Vec<&str> = steps.iter().map(|step| step.name).collect();

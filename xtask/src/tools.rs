@@ -14,9 +14,7 @@ pub const WASI: &str = "wasm32-wasip2";
 pub const BROWSER: &str = "wasm32-unknown-unknown";
 
 pub fn rustc() -> PathBuf {
-    env::var_os("RUSTC")
-        .unwrap_or_else(|| "rustc".into())
-        .into()
+    env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()).into()
 }
 
 pub fn sysroot() -> Result<PathBuf> {
@@ -66,11 +64,7 @@ pub fn need_node() -> Result<PathBuf> {
 }
 
 pub fn need_npm() -> Result<PathBuf> {
-    need(
-        &["npm"],
-        &["npm"],
-        "or Node.js from https://nodejs.org, which has it",
-    )
+    need(&["npm"], &["npm"], "or Node.js from https://nodejs.org, which has it")
 }
 
 /// The first of `programs` that is on the path; failing that, apt's `packages`
@@ -94,9 +88,7 @@ fn need(programs: &[&str], packages: &[&str], otherwise: &str) -> Result<PathBuf
     };
     apt(&["update"])
         .and_then(|()| apt(&[&["install", "-y", "--no-install-recommends"], packages].concat()))
-        .with_context(|| {
-            format!("{name} is not installed, and installing it failed ({otherwise})")
-        })?;
+        .with_context(|| format!("{name} is not installed, and installing it failed ({otherwise})"))?;
     found().with_context(|| format!("`{line}` installed no {name} on the path"))
 }
 
@@ -127,11 +119,7 @@ fn is_root() -> bool {
 /// has been done since it was last written. A folder without one needs none.
 pub fn need_node_modules(folder: &str) -> Result<()> {
     let folder = crate::workspace::root().join(folder);
-    let modified = |file: &str| {
-        fs::metadata(folder.join(file))
-            .and_then(|meta| meta.modified())
-            .ok()
-    };
+    let modified = |file: &str| fs::metadata(folder.join(file)).and_then(|meta| meta.modified()).ok();
     let Some(wanted) = modified("package-lock.json") else {
         return Ok(());
     };

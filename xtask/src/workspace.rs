@@ -32,9 +32,9 @@ pub fn program(program: impl AsRef<Path>) -> Command {
     // `cargo run` describes xtask in these; a build script or a test below
     // would take them for its own.
     for (name, _) in env::vars_os() {
-        let about_xtask = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        });
+        let about_xtask = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
         if about_xtask {
             command.env_remove(name);
         }
@@ -59,9 +59,7 @@ pub fn cargo(subcommand: &str) -> Command {
 pub fn run(command: &mut Command) -> Result<()> {
     let line = command_line(command);
     note(&format!("$ {line}"));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed: {status}");
     }
@@ -71,15 +69,13 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// What a command prints, without the line end.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let output = command.output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         bail!("`{line}` failed: {}\n{}", output.status, errors.trim_end());
     }
-    let text = String::from_utf8(output.stdout)
-        .with_context(|| format!("`{line}` printed something that is not UTF-8"))?;
+    let text =
+        String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))?;
     Ok(text.trim_end().to_owned())
 }
 

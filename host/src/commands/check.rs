@@ -42,7 +42,10 @@ fn text(report: &CheckReport, output: &Output) -> String {
         Some(EngineKind::Tabular) => "tabular: the compact one".to_owned(),
         Some(EngineKind::Neural) => format!(
             "neural, because {}",
-            report.unsupported.as_deref().unwrap_or("the tabular one does not run it")
+            report
+                .unsupported
+                .as_deref()
+                .unwrap_or("the tabular one does not run it")
         ),
         None => "none".to_owned(),
     };
@@ -62,14 +65,20 @@ fn text(report: &CheckReport, output: &Output) -> String {
             let _ = writeln!(text, "  {} {value}", output.paint(Paint::Dim, format!("{name:<9}")));
         }
     }
-    heading(&mut text, "\noperators");
+    text.push('\n');
+    heading(&mut text, "operators");
     let rows: Vec<_> = report
         .operators
         .iter()
         .map(|operator| vec![operator.name.clone(), thousands(operator.count.into())])
         .collect();
-    text.push_str(&grid(output, &[("operator", Align::Left), ("count", Align::Right)], &rows));
-    for (name, tensors) in [("\ninputs", &report.inputs), ("\noutputs", &report.outputs)] {
+    text.push_str(&grid(
+        output,
+        &[("operator", Align::Left), ("count", Align::Right)],
+        &rows,
+    ));
+    for (name, tensors) in [("inputs", &report.inputs), ("outputs", &report.outputs)] {
+        text.push('\n');
         heading(&mut text, name);
         let rows: Vec<_> = tensors
             .iter()

@@ -4,6 +4,7 @@ use super::Status;
 use crate::artifact::Artifact;
 use crate::cli::InspectArgs;
 use crate::output::{Align, Output, Paint, bytes, count, grid};
+use modelet::api::json;
 use modelet::signature::{EngineKind, Feature, Manifest, Range, ScoreKind, Unknown};
 use serde::Serialize;
 use std::fmt::Write;
@@ -87,7 +88,11 @@ fn text(artifact: &Artifact, output: &Output) -> String {
     line("bundle", format!("sha256 {}", artifact.bundle_sha256));
     line(
         "file",
-        format!("{}, sha256 {}", bytes(artifact.bytes.len() as u64), artifact.file_sha256),
+        format!(
+            "{}, sha256 {}",
+            bytes(artifact.bytes.len() as u64),
+            artifact.file_sha256
+        ),
     );
     line("packed by", format!("modelet {}", provenance.modelet));
     let mut source = format!("{}, sha256 {}", bytes(provenance.onnx_bytes), provenance.onnx_sha256);
@@ -95,7 +100,15 @@ fn text(artifact: &Artifact, output: &Output) -> String {
         let _ = write!(source, ", by {}", provenance.producer);
     }
     line("onnx", source);
-    line("opsets", listed(provenance.opsets.iter().map(|(name, version)| format!("{name} {version}"))));
+    line(
+        "opsets",
+        listed(
+            provenance
+                .opsets
+                .iter()
+                .map(|(name, version)| format!("{name} {version}")),
+        ),
+    );
     line(
         "operators",
         listed(provenance.operators.iter().map(|(name, count)| match count {
@@ -124,7 +137,7 @@ fn text(artifact: &Artifact, output: &Output) -> String {
             Unknown::Ignore => "features that the model does not have are passed over".into(),
         },
     );
-    let heading = output.paint(Paint::Bold, format!("{}", count(manifest.features.len() as u64, "feature")));
+    let heading = output.paint(Paint::Bold, count(manifest.features.len() as u64, "feature"));
     let _ = writeln!(text, "\n{heading}");
     let header = ["name", "type", "missing", "seen", "allowed", "categories"].map(|title| (title, Align::Left));
     let rows: Vec<Vec<String>> = manifest.features.iter().map(row).collect();
@@ -146,17 +159,31 @@ fn row(feature: &Feature) -> Vec<String> {
 fn range(range: Option<Range>) -> String {
     match range.map(|range| (range.min, range.max)) {
         None | Some((None, None)) => String::new(),
-        Some((Some(min), Some(max))) => format!("{min} to {max}"),
-        Some((Some(min), None)) => format!("from {min}"),
-        Some((None, Some(max))) => format!("up to {max}"),
+        Some((Some(min), Some(max))) => format!("{} to {}", number(min), number(max)),
+        Some((Some(min), None)) => format!("from {}", number(min)),
+        Some((None, Some(max))) => format!("up to {}", number(max)),
     }
+}
+
+/// A number with the digits of binary32 where it is one.
+fn number(value: f64) -> String {
+    let mut text = Vec::new();
+    match value as f32 {
+        short if f64::from(short) == value => json::f32(&mut text, short),
+        _ => json::f64(&mut text, value),
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn categories(feature: &Feature) -> String {
     const LISTED_MAX: usize = 8;
     let names: Vec<String> = match feature.encoding.is_empty() {
         true => feature.categories.iter().map(|c| c.to_string()).collect(),
-        false => feature.encoding.iter().map(|(name, code)| format!("{name:?}={code}")).collect(),
+        false => feature
+            .encoding
+            .iter()
+            .map(|(name, code)| format!("{name:?}={code}"))
+            .collect(),
     };
     let mut text = names[..names.len().min(LISTED_MAX)].join(", ");
     if names.len() > LISTED_MAX {
@@ -200,7 +227,10 @@ mod tests {
             closed: true,
             ..feature()
         };
-        assert_eq!(row(&names), ["purpose", "category", "accepted", "", "", "\"car\", 2 and no other"]);
+        assert_eq!(
+            row(&names),
+            ["purpose", "category", "accepted", "", "", "\"car\", 2 and no other"]
+        );
         let encoded = Feature {
             encoding: (0..10).map(|i| (format!("c{i}"), f64::from(i))).collect(),
             ..feature()
@@ -213,6 +243,7 @@ mod tests {
             (Some(0.5), Some(2.0), "0.5 to 2"),
             (Some(0.0), None, "from 0"),
             (None, Some(1e6), "up to 1000000"),
+            (Some(f64::from(0.1f32)), Some(0.1), "0.1 to 0.1"),
             (None, None, ""),
         ] {
             assert_eq!(range(Some(Range { min, max })), expected);

@@ -58,11 +58,20 @@ fn summary(report: &PackReport, output: &Output) -> String {
     };
     line(
         "model",
-        format!("{} {}, {}", manifest.name, manifest.version, super::inspect::task(manifest)),
+        format!(
+            "{} {}, {}",
+            manifest.name,
+            manifest.version,
+            super::inspect::task(manifest)
+        ),
     );
     line(
         "features",
-        format!("{}, {} engine", manifest.features.len(), super::inspect::engine(manifest.engine)),
+        format!(
+            "{}, {} engine",
+            manifest.features.len(),
+            super::inspect::engine(manifest.engine)
+        ),
     );
     if manifest.reference.rows > 0 {
         line("reference", count(manifest.reference.rows, "row"));
@@ -70,13 +79,22 @@ fn summary(report: &PackReport, output: &Output) -> String {
     if let Some(difference) = manifest.provenance.expected_max_difference {
         line(
             "expected",
-            format!("{} as expected, off by at most {difference:.1e}", count(report.expected_rows as u64, "row")),
+            format!(
+                "{} as expected, off by at most {difference:.1e}",
+                count(report.expected_rows as u64, "row")
+            ),
         );
     }
     line("golden", count(report.golden_rows as u64, "row"));
-    line("bundle", format!("{}, sha256 {}", report.bundle.display(), report.bundle_sha256));
+    line(
+        "bundle",
+        format!("{}, sha256 {}", report.bundle.display(), report.bundle_sha256),
+    );
     line("file", format!("{}, sha256 {}", bytes(report.bytes), report.sha256));
     let path = report.output.display();
     let packed = output.paint(Paint::Green, format!("packed {path}"));
-    format!("{packed} in {:.2} s\n{text}next: modelet serve {path}\n", report.elapsed_ms as f64 / 1000.0)
+    format!(
+        "{packed} in {:.2} s\n{text}next: modelet serve {path}\n",
+        report.elapsed_ms as f64 / 1000.0
+    )
 }

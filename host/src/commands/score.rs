@@ -43,7 +43,10 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
         .with_context(|| args.rows.display().to_string())?;
     let dropped = columns.dropped(reader.columns());
     if !dropped.is_empty() {
-        output.note(format!("columns that are no features are left out: {}", dropped.join(", ")));
+        output.note(format!(
+            "columns that are no features are left out: {}",
+            dropped.join(", ")
+        ));
     }
 
     let layout = Layout::new(manifest);
@@ -137,7 +140,11 @@ impl Tally {
 
     fn summary(&self) -> String {
         let seconds = self.start.elapsed().as_secs_f64();
-        let mut text = format!("scored {} in {seconds:.2} s, {}", count(self.read - self.rejected, "row"), self.rate());
+        let mut text = format!("scored {} in {seconds:.2} s", count(self.read - self.rejected, "row"));
+        // Below this the rate tells more of the start than of the model.
+        if seconds > 0.1 {
+            text.push_str(&format!(", {}", self.rate()));
+        }
         if self.warned > 0 {
             text.push_str(&format!(
                 "\n{} with values that the reference data do not have",
@@ -145,7 +152,10 @@ impl Tally {
             ));
         }
         if let Some(first) = &self.first_rejection {
-            text.push_str(&format!("\n{} not accepted, the first one: {first}", count(self.rejected, "row")));
+            text.push_str(&format!(
+                "\n{} not accepted, the first one: {first}",
+                count(self.rejected, "row")
+            ));
         }
         text
     }
@@ -217,7 +227,13 @@ fn write(
                 }
             }
         };
-        let cells: Vec<_> = chunk.ids.get(index).into_iter().chain(values).map(Value::cell).collect();
+        let cells: Vec<_> = chunk
+            .ids
+            .get(index)
+            .into_iter()
+            .chain(values)
+            .map(Value::cell)
+            .collect();
         writer.row(&cells)?;
     }
     Ok(())

@@ -85,7 +85,10 @@ mod tests {
             "--drain-timeout-s=1",
         ])
         .unwrap();
-        assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]);
+        assert_eq!(
+            config.listen,
+            ["127.0.0.1:0".parse().unwrap(), "[::1]:80".parse().unwrap()]
+        );
         assert_eq!(config.isolation, Isolation::Request);
         assert_eq!(config.body_bytes_max, 1_000_000_000);
         assert!(config.bodies_bytes_max >= config.body_bytes_max);

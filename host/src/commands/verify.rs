@@ -62,7 +62,9 @@ pub fn run(args: &VerifyArgs, output: &Output) -> anyhow::Result<Status> {
             each(&mut |request| {
                 Ok(match loaded.predict(request.as_bytes(), None) {
                     Ok(Ok(reply)) => String::from_utf8_lossy(&reply.body).into_owned(),
-                    Ok(Err(problem)) => format!("status {}: {}", problem.status, String::from_utf8_lossy(&problem.body)),
+                    Ok(Err(problem)) => {
+                        format!("status {}: {}", problem.status, String::from_utf8_lossy(&problem.body))
+                    }
                     Err(error) => error.to_string(),
                 })
             })?
@@ -123,9 +125,15 @@ fn note_other_model(endpoint: &Endpoint, artifact: &Artifact, output: &Output) -
 fn text(report: &Report, output: &Output) -> String {
     let rows = count(report.rows as u64, "golden row");
     if report.differences.is_empty() {
-        return format!("{}\n", output.paint(Paint::Green, format!("{} of {rows} equal", report.equal)));
+        return format!(
+            "{}\n",
+            output.paint(Paint::Green, format!("{} of {rows} equal", report.equal))
+        );
     }
-    let mut text = format!("{}\n", output.paint(Paint::Red, format!("{} of {rows} equal", report.equal)));
+    let mut text = format!(
+        "{}\n",
+        output.paint(Paint::Red, format!("{} of {rows} equal", report.equal))
+    );
     for difference in report.differences.iter().take(TOLD_MAX) {
         text.push_str(&format!(
             "  row {}\n    request   {}\n    expected  {}\n    got       {}\n",
@@ -153,7 +161,11 @@ mod tests {
 
     #[test]
     fn answers_are_compared_up_to_what_differs_from_call_to_call() {
-        let answer = |request: &str| Ok(format!("{{\"prediction\":{request},\"inference_time_ms\":0.0{request},\"id\":\"x\"}}"));
+        let answer = |request: &str| {
+            Ok(format!(
+                "{{\"prediction\":{request},\"inference_time_ms\":0.0{request},\"id\":\"x\"}}"
+            ))
+        };
         let report = compare(&rows(5), answer).unwrap();
         assert_eq!((report.rows, report.equal), (5, 5));
         assert_eq!(text(&report, &Output::plain()), "5 of 5 golden rows equal\n");

@@ -95,6 +95,16 @@ impl DataError {
     pub fn kind(&self) -> &DataErrorKind {
         &self.kind
     }
+
+    /// Whether it was written to a reader who has read enough.
+    pub fn is_broken_pipe(&self) -> bool {
+        let io = match &self.kind {
+            DataErrorKind::Write(e) => Some(e),
+            DataErrorKind::Parquet(ParquetError::External(e)) => e.downcast_ref(),
+            _ => None,
+        };
+        io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
 }
 
 impl fmt::Display for DataError {
@@ -119,7 +129,10 @@ impl fmt::Display for DataError {
             DataErrorKind::Empty => f.write_str("the file is empty"),
             DataErrorKind::NoRows => f.write_str("there is no row of data"),
             DataErrorKind::Separator { got } => {
-                write!(f, "the header has one column, and {got:?} in its name: expected columns separated by commas")
+                write!(
+                    f,
+                    "the header has one column, and {got:?} in its name: expected columns separated by commas"
+                )
             }
             DataErrorKind::Duplicate(name) => write!(f, "the header names the column {} twice", shortened(name)),
             DataErrorKind::Ragged {
@@ -132,7 +145,10 @@ impl fmt::Display for DataError {
                 "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
             ),
             DataErrorKind::NotUtf8 { line } => {
-                write!(f, "line {line}: expected UTF-8 but got other bytes; save the file as UTF-8")
+                write!(
+                    f,
+                    "line {line}: expected UTF-8 but got other bytes; save the file as UTF-8"
+                )
             }
             DataErrorKind::Json { line, what } => write!(f, "line {line}: expected a JSON object but got {what}"),
             DataErrorKind::Mixed {

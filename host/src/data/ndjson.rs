@@ -80,8 +80,8 @@ impl<'a> NdjsonReader<'a> {
 
     fn parse(&mut self, put: Put<'_>) -> Result<(), DataError> {
         let line = self.number;
-        let text = std::str::from_utf8(&self.line)
-            .map_err(|_| DataError::new(&self.path, DataErrorKind::NotUtf8 { line }))?;
+        let text =
+            std::str::from_utf8(&self.line).map_err(|_| DataError::new(&self.path, DataErrorKind::NotUtf8 { line }))?;
         let mut json = serde_json::Deserializer::from_str(text);
         let object = Object {
             columns: &mut self.columns,
@@ -129,7 +129,9 @@ impl<'de> Visitor<'de> for Object<'_, '_> {
                 None => {
                     columns.names.push(name.clone().into_owned());
                     columns.given.push(0);
-                    columns.by_name.insert(name.clone().into_owned(), columns.names.len() - 1);
+                    columns
+                        .by_name
+                        .insert(name.clone().into_owned(), columns.names.len() - 1);
                     columns.names.len() - 1
                 }
             };

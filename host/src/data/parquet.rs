@@ -49,14 +49,21 @@ impl<'a> ParquetReader<'a> {
             return ParquetReader::new(path, Bytes::from(bytes), progress);
         };
         let mut start = Vec::new();
-        let read = file.take(4).read_to_end(&mut start).and_then(|_| file.seek(SeekFrom::Start(0)));
+        let read = file
+            .take(4)
+            .read_to_end(&mut start)
+            .and_then(|_| file.seek(SeekFrom::Start(0)));
         read.map_err(|e| fail(DataErrorKind::Read(e)))?;
         check_magic(path, &start, len)?;
         let file = file.try_clone().map_err(|e| fail(DataErrorKind::Read(e)))?;
         ParquetReader::new(path, file, progress)
     }
 
-    fn new(path: &Path, chunks: impl ChunkReader + 'static, progress: &'a dyn Progress) -> Result<ParquetReader<'a>, DataError> {
+    fn new(
+        path: &Path,
+        chunks: impl ChunkReader + 'static,
+        progress: &'a dyn Progress,
+    ) -> Result<ParquetReader<'a>, DataError> {
         let fail = |e: ParquetError| DataError::new(path, DataErrorKind::Parquet(e));
         // The types are those of the Parquet schema alone: what an Arrow
         // writer noted beside it (dictionaries, view types) changes no value.
@@ -211,8 +218,8 @@ mod tests {
     use ::parquet::arrow::ArrowWriter;
     use arrow_array::types::{Float32Type, Int8Type, Int32Type, TimestampMillisecondType};
     use arrow_array::{
-        BooleanArray, Date32Array, Decimal128Array, DictionaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
-        UInt64Array,
+        BooleanArray, Date32Array, Decimal128Array, DictionaryArray, ListArray, PrimitiveArray, RecordBatch,
+        StringArray, UInt64Array,
     };
     use std::sync::Arc;
 
@@ -277,8 +284,11 @@ mod tests {
             ),
             Case(
                 "list",
-                Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)]), None])),
-                "Other { name: \"List(Int32, field: 'element')\", rows: 2 }",
+                Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
+                    Some([Some(1)]),
+                    None,
+                ])),
+                "Other { name: \"List(Int32)\", rows: 2 }",
             ),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(cases.iter().map(|c| (c.0, c.1.clone(), true))).unwrap();

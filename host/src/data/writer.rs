@@ -92,7 +92,7 @@ impl Writer {
         let sink = match format {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(target);
-                writer.write_record(&names).map_err(|e| failed(path, e.into()))?;
+                writer.write_record(&names).map_err(|e| csv_failed(path, e))?;
                 Sink::Csv(Box::new(writer))
             }
             Format::Ndjson => Sink::Ndjson(BufWriter::new(target)),
@@ -142,9 +142,9 @@ impl Writer {
                         }
                         cell => writer.write_field(cell.to_string()),
                     };
-                    written.map_err(|e| failed(path, e.into()))?;
+                    written.map_err(|e| csv_failed(path, e))?;
                 }
-                writer.write_record(None::<&[u8]>).map_err(|e| failed(path, e.into()))
+                writer.write_record(None::<&[u8]>).map_err(|e| csv_failed(path, e))
             }
             Sink::Ndjson(writer) => {
                 let mut line = vec![b'{'];
@@ -236,12 +236,25 @@ fn target(path: &Path) -> std::io::Result<(Target, Option<(TempPath, PathBuf)>)>
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let (file, unfinished) = builder.tempfile_in(directory)?.into_parts();
+    directory.metadata()?;
+    let file = builder.tempfile_in(directory);
+    // The full error names the unfinished file, which nobody chose.
+    let (file, unfinished) = file.map_err(|e| std::io::Error::from(e.kind()))?.into_parts();
     Ok((Target::File(file), Some((unfinished, end))))
 }
 
 fn failed(path: &Path, e: std::io::Error) -> DataError {
     DataError::new(path, DataErrorKind::Write(e))
+}
+
+fn csv_failed(path: &Path, e: csv::Error) -> DataError {
+    failed(
+        path,
+        match e.into_kind() {
+            csv::ErrorKind::Io(e) => e,
+            other => std::io::Error::other(format!("{other:?}")),
+        },
+    )
 }
 
 fn json(out: &mut Vec<u8>, cell: Cell<'_>) {
@@ -261,7 +274,8 @@ fn flush(
     schema: &Arc<Schema>,
 ) -> Result<(), DataError> {
     let arrays = columns.iter_mut().map(|column| column.builder().finish()).collect();
-    let batch = RecordBatch::try_new(schema.clone(), arrays).expect("the columns are of the schema's types and equally long");
+    let batch =
+        RecordBatch::try_new(schema.clone(), arrays).expect("the columns are of the schema's types and equally long");
     writer
         .write(&batch)
         .map_err(|e| DataError::new(path, DataErrorKind::Parquet(e)))

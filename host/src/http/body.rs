@@ -77,7 +77,11 @@ pub(super) struct Whole<'a> {
 }
 
 /// Reads a body. One that arrived in one piece is not copied.
-pub(super) async fn read(mut body: Incoming, limits: &BodyLimits, expect_continue: bool) -> Result<Whole<'_>, BodyError> {
+pub(super) async fn read(
+    mut body: Incoming,
+    limits: &BodyLimits,
+    expect_continue: bool,
+) -> Result<Whole<'_>, BodyError> {
     let declared = body.size_hint().lower();
     let result = if declared > limits.bytes_max as u64 {
         Err(BodyError::TooLarge)
@@ -114,7 +118,11 @@ async fn gather<'a>(body: &mut Incoming, limits: &'a BodyLimits) -> Result<Whole
         });
     };
     let remaining = usize::try_from(body.size_hint().lower()).unwrap_or(limits.bytes_max);
-    let mut whole = Vec::with_capacity((first.len() + part.len()).saturating_add(remaining).min(limits.bytes_max));
+    let mut whole = Vec::with_capacity(
+        (first.len() + part.len())
+            .saturating_add(remaining)
+            .min(limits.bytes_max),
+    );
     share.grow(first.len())?;
     whole.extend_from_slice(&first);
     loop {

@@ -97,9 +97,7 @@ fn paths(manifest: &Manifest, example: &Map<String, Value>) -> Value {
             "schema": { "type": "string", "enum": values, "default": values[0] },
         })
     };
-    let get = |summary: &str, content: Value, problems: &[&str]| {
-        json!({ "get": { "summary": summary, "responses": responses(summary, content, problems) } })
-    };
+    let get = |summary: &str, content: Value, problems: &[&str]| json!({ "get": { "summary": summary, "responses": responses(summary, content, problems) } });
     let object = || json_content(json!({ "type": "object" }));
     let text = |media: &str| json!({ media: { "schema": { "type": "string" } } });
     let header: Vec<&str> = manifest.features.iter().map(|feature| feature.name.as_str()).collect();
@@ -302,7 +300,8 @@ fn prediction(manifest: &Manifest) -> Map<String, Value> {
         if width > 1 {
             let all_of_them = if width as usize == classes.len() {
                 let labels: Vec<String> = (0..classes.len()).map(|class| classes.text(class)).collect();
-                let properties: Map<String, Value> = labels.iter().map(|label| (label.clone(), score.clone())).collect();
+                let properties: Map<String, Value> =
+                    labels.iter().map(|label| (label.clone(), score.clone())).collect();
                 json!({ "type": "object", "properties": properties, "required": labels })
             } else {
                 vector
@@ -310,7 +309,10 @@ fn prediction(manifest: &Manifest) -> Map<String, Value> {
             members.insert(all.into(), all_of_them);
         }
     }
-    members.insert("warnings".into(), json!({ "type": "array", "items": reference("Warning") }));
+    members.insert(
+        "warnings".into(),
+        json!({ "type": "array", "items": reference("Warning") }),
+    );
     members
 }
 
@@ -436,7 +438,9 @@ fn example(artifact: &Artifact) -> Map<String, Value> {
     });
     golden.unwrap_or_else(|| {
         let features = artifact.manifest.features.iter();
-        features.map(|feature| (feature.name.clone(), example_value(feature))).collect()
+        features
+            .map(|feature| (feature.name.clone(), example_value(feature)))
+            .collect()
     })
 }
 
@@ -548,9 +552,15 @@ mod tests {
             answer.as_object().unwrap().keys().cloned().collect()
         };
         let common = ["id", "inference_time_ms", "model_version", "prediction"];
-        assert_eq!(names(r#"{"width":1,"kind":"value"}"#, "regression"), [&common[..], &["warnings"]].concat());
         assert_eq!(
-            names(r#"{"labels":[0,1],"positive":1,"width":2,"kind":"probability"}"#, "binary"),
+            names(r#"{"width":1,"kind":"value"}"#, "regression"),
+            [&common[..], &["warnings"]].concat()
+        );
+        assert_eq!(
+            names(
+                r#"{"labels":[0,1],"positive":1,"width":2,"kind":"probability"}"#,
+                "binary"
+            ),
             [&common[..], &["probabilities", "probability", "warnings"]].concat()
         );
         assert_eq!(
@@ -574,7 +584,11 @@ mod tests {
                 _ => {}
             }
         }
-        let document = parsed(&artifact("", r#"{"labels":["a","b"],"positive":1,"width":2,"kind":"probability"}"#, "binary"));
+        let document = parsed(&artifact(
+            "",
+            r#"{"labels":["a","b"],"positive":1,"width":2,"kind":"probability"}"#,
+            "binary",
+        ));
         check(&document, &document);
     }
 }

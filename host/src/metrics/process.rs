@@ -12,7 +12,9 @@ pub(super) fn render(out: &mut Exposition) {
             out.sample(name, &[], value);
         }
     };
-    let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
+    let stat = fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|text| Stat::parse(&text));
     let seconds = |ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
     let bytes = |pages: u64| (pages * rustix::param::page_size() as u64) as f64;
     gauge(
@@ -37,9 +39,15 @@ pub(super) fn render(out: &mut Exposition) {
         "process_start_time_seconds",
         "gauge",
         "When the process started, since the Unix epoch.",
-        stat.as_ref().and_then(|stat| Some(boot_time()? + seconds(stat.start_ticks))),
+        stat.as_ref()
+            .and_then(|stat| Some(boot_time()? + seconds(stat.start_ticks))),
     );
-    gauge("process_threads", "gauge", "Threads.", stat.as_ref().map(|stat| stat.threads as f64));
+    gauge(
+        "process_threads",
+        "gauge",
+        "Threads.",
+        stat.as_ref().map(|stat| stat.threads as f64),
+    );
     gauge(
         "process_open_fds",
         "gauge",
@@ -92,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let text = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 12 30 0 0 20 0 4 0 555 1000000 250 18446744073709551615 1\n";
+        let text =
+            "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 12 30 0 0 20 0 4 0 555 1000000 250 18446744073709551615 1\n";
         assert_eq!(
             Stat::parse(text),
             Some(Stat {

@@ -133,7 +133,10 @@ pub fn derive(
     let names = names(&inputs, places.len(), data, &candidates, label, overrides, metadata)?;
     for given in &overrides.features {
         if !names.contains(&given.name) {
-            return Err(format!("the signature has a feature {:?}, which the model does not", given.name));
+            return Err(format!(
+                "the signature has a feature {:?}, which the model does not",
+                given.name
+            ));
         }
     }
     let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
@@ -146,7 +149,10 @@ pub fn derive(
             (Some(_), None) => {
                 let mut have: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
                 have.truncate(30);
-                return Err(format!("the data have no column {name:?}; they have {}", have.join(", ")));
+                return Err(format!(
+                    "the data have no column {name:?}; they have {}",
+                    have.join(", ")
+                ));
             }
         };
         let dtype = inputs[input as usize].dtype;
@@ -228,13 +234,18 @@ fn feature(
     };
     let kind = given.and_then(|g| g.kind).unwrap_or(derived);
     if dtype == Dtype::String && kind != FeatureType::Category {
-        return Err(format!("feature {name:?}: the model takes text, so its type is category, not {}", kind.name()));
+        return Err(format!(
+            "feature {name:?}: the model takes text, so its type is category, not {}",
+            kind.name()
+        ));
     }
     let missing = values.is_some_and(|v| v.missing() > 0);
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
     let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);
     if nullable && !float && dtype != Dtype::String {
-        return Err(format!("feature {name:?}: values are missing, which the model's {dtype} can't say"));
+        return Err(format!(
+            "feature {name:?}: values are missing, which the model's {dtype} can't say"
+        ));
     }
     let wrong = |what: String| format!("feature {name:?}: {what}");
 

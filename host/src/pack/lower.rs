@@ -9,6 +9,7 @@ mod tree;
 
 use super::onnx::{self, Node};
 use modelet::engine::Workspace;
+use modelet::ops::Op;
 use modelet::ops::arg_max::ArgMax;
 use modelet::ops::cast::Cast;
 use modelet::ops::concat::Concat;
@@ -21,7 +22,6 @@ use modelet::ops::post_transform::PostTransform;
 use modelet::ops::reshape::Reshape;
 use modelet::ops::scaler::Scaler;
 use modelet::ops::softmax::Softmax;
-use modelet::ops::Op;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
 use modelet::tensor::{Data, Dtype, Tensor, Values};
@@ -132,7 +132,9 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             .find(|n| n == name)
             .expect("inputs are the graph's");
         let source = Source::Input(index as u16);
-        lowering.values.insert(name, Value::computed(source, Some(*dtype), "input"));
+        lowering
+            .values
+            .insert(name, Value::computed(source, Some(*dtype), "input"));
     }
     for node in &graph.node {
         lowering.node(node).map_err(|why| Unsupported {

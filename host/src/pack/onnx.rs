@@ -206,8 +206,7 @@ pub fn read(bytes: &[u8]) -> Result<Model, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
-    let model = Model::decode(bytes)
-        .map_err(|e| format!("not an ONNX model, or a truncated one: {e}"))?;
+    let model = Model::decode(bytes).map_err(|e| format!("not an ONNX model, or a truncated one: {e}"))?;
     match &model.graph {
         Some(graph) if !graph.output.is_empty() => Ok(model),
         _ => Err("not an ONNX model: it has no graph with outputs".into()),

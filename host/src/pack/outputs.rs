@@ -93,7 +93,10 @@ pub fn settle(
             output.labels = Labels::Int64((0..activation as i64).collect());
         }
     } else if output.labels.is_empty() && classes_wanted {
-        return Err("the task is a classification, but the graph does not name its classes: give \"labels\" in the signature".into());
+        return Err(
+            "the task is a classification, but the graph does not name its classes: give \"labels\" in the signature"
+                .into(),
+        );
     }
     if matches!(wanted, Some(Task::Regression | Task::Transform)) && output.label.is_none() {
         output.labels = Labels::default();

@@ -64,7 +64,8 @@ fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
 /// A value that depends on the place alone.
 fn synthetic(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, row: usize, index: usize) {
     // An integer hash, so that neighbours differ.
-    let mut hash = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (index as u64 + 1).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    let mut hash =
+        (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (index as u64 + 1).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
     hash ^= hash >> 29;
     let pick = |len: usize| (hash % len as u64) as usize;
     let range = feature.allowed.unwrap_or_default();
@@ -82,7 +83,10 @@ fn synthetic(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, row: usize, ind
         FeatureType::Category if dtype == Dtype::String => json::text(out, ["a", "b", "c"][pick(3)]),
         FeatureType::Boolean => out.extend_from_slice(if hash & 1 == 0 { b"true" } else { b"false" }),
         FeatureType::Integer | FeatureType::Category => {
-            let (min, max) = (range.min.unwrap_or(0.0).ceil(), range.max.unwrap_or(f64::INFINITY).floor());
+            let (min, max) = (
+                range.min.unwrap_or(0.0).ceil(),
+                range.max.unwrap_or(f64::INFINITY).floor(),
+            );
             json::f64(out, (min + pick(6) as f64).min(max));
         }
         FeatureType::Number => {
@@ -229,9 +233,18 @@ fn scores(entry: &Value, manifest: &Manifest) -> Vec<f64> {
 /// # Errors
 /// In words, naming the rows that differ by more than the tolerance, or a
 /// table that does not fit.
-pub fn compare(expected: &Table, rows: usize, answers: &Answers, manifest: &Manifest, tolerance: f64) -> Result<f64, String> {
+pub fn compare(
+    expected: &Table,
+    rows: usize,
+    answers: &Answers,
+    manifest: &Manifest,
+    tolerance: f64,
+) -> Result<f64, String> {
     if expected.rows() != rows {
-        return Err(format!("{} rows of expected answers for {rows} rows of data", expected.rows()));
+        return Err(format!(
+            "{} rows of expected answers for {rows} rows of data",
+            expected.rows()
+        ));
     }
     let labels = &manifest.output.labels;
     let mut places: HashMap<String, Place> = HashMap::new();
@@ -285,7 +298,11 @@ pub fn compare(expected: &Table, rows: usize, answers: &Answers, manifest: &Mani
                             Place::Prediction => entry["prediction"].to_string(),
                             Place::Score(i) => got.get(*i).map_or("nothing".into(), f64::to_string),
                         };
-                        wrong.push(format!("row {}, {}: expected {cell} but got {got}", row + 1, column.name));
+                        wrong.push(format!(
+                            "row {}, {}: expected {cell} but got {got}",
+                            row + 1,
+                            column.name
+                        ));
                     }
                 }
             }

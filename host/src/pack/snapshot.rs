@@ -146,7 +146,9 @@ impl Loaded {
         let predictor = self.model.modelet_inference_predictor();
         let answer = predictor.call_predict(&mut self.store, body.as_bytes(), None)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(answer.map(|reply| text(reply.body)).map_err(|problem| text(problem.body)))
+        Ok(answer
+            .map(|reply| text(reply.body))
+            .map_err(|problem| text(problem.body)))
     }
 
     /// Answers rows of NDJSON with every output of the model.

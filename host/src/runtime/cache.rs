@@ -27,9 +27,19 @@ pub(super) struct CodeCache {
 /// The directory that the environment names: `$MODELET_CACHE`, else `modelet`
 /// in `$XDG_CACHE_HOME`, else in `~/.cache`.
 pub(super) fn default_directory() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("MODELET_CACHE")
-        .or_else(|| Some(variable("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("modelet")))
+        .or_else(|| {
+            Some(
+                variable("XDG_CACHE_HOME")
+                    .filter(|path| path.is_absolute())?
+                    .join("modelet"),
+            )
+        })
         .or_else(|| Some(variable("HOME")?.join(".cache/modelet")))
 }
 
@@ -82,7 +92,9 @@ impl CodeCache {
 
     /// Writes the code of a component; readers see all of it or nothing.
     pub(super) fn store(&self, file: &Path, code: &[u8]) -> io::Result<()> {
-        let mut temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.directory)?;
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".writing-")
+            .tempfile_in(&self.directory)?;
         temporary.write_all(code)?;
         temporary.write_all(&Sha256::digest(code))?;
         temporary.persist(file)?;
@@ -173,7 +185,10 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             cache.store(&file, b"code").unwrap();
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-            assert_eq!(fs::metadata(&cache.directory).unwrap().permissions().mode() & 0o777, 0o700);
+            assert_eq!(
+                fs::metadata(&cache.directory).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
             fs::set_permissions(&file, fs::Permissions::from_mode(0o660)).unwrap();
             assert!(!intact(&file).unwrap());
             fs::set_permissions(&cache.directory, fs::Permissions::from_mode(0o777)).unwrap();
@@ -186,7 +201,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(directory.path().join("c")).unwrap();
         for i in 0..FILES_MAX + 3 {
-            cache.store(&cache.directory.join(format!("{i:03}.cwasm")), b"code").unwrap();
+            cache
+                .store(&cache.directory.join(format!("{i:03}.cwasm")), b"code")
+                .unwrap();
         }
         assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), FILES_MAX);
         assert!(cache.directory.join(format!("{:03}.cwasm", FILES_MAX + 2)).exists());

@@ -15,7 +15,10 @@ pub struct Answer {
 impl Answer {
     /// The first header of this name, which is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> &str {
@@ -32,7 +35,13 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 pub fn post(address: SocketAddr, path: &str, body: impl AsRef<[u8]>) -> Answer {
-    send(address, "POST", path, &[("content-type", "application/json")], body.as_ref())
+    send(
+        address,
+        "POST",
+        path,
+        &[("content-type", "application/json")],
+        body.as_ref(),
+    )
 }
 
 /// Sends a request on a connection of its own.
@@ -53,7 +62,9 @@ pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
 /// Sends these bytes and reads one answer.
 pub fn raw(address: SocketAddr, bytes: &[u8], head: bool) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("connecting to {address}: {e}"));
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket has a timeout");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a socket has a timeout");
     // A server that refuses a large body may close before all of it is sent.
     let _ = stream.write_all(bytes);
     let mut received = Vec::new();

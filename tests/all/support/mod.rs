@@ -24,7 +24,11 @@ pub fn program(name: &str) -> PathBuf {
         .and_then(Path::parent)
         .expect("tests lie in deps/")
         .join(name);
-    assert!(path.exists(), "{} is not built; run `cargo xtask test build`", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built; run `cargo xtask test build`",
+        path.display()
+    );
     path
 }
 
@@ -34,7 +38,11 @@ pub fn fixtures() -> Vec<String> {
         .expect("the fixtures are there")
         .filter_map(|entry| {
             let entry = entry.expect("the fixtures can be listed");
-            entry.path().join("model.onnx").exists().then(|| entry.file_name().to_string_lossy().into_owned())
+            entry
+                .path()
+                .join("model.onnx")
+                .exists()
+                .then(|| entry.file_name().to_string_lossy().into_owned())
         })
         .collect();
     names.sort();
@@ -98,9 +106,7 @@ pub fn credit_options(wasi: WasiVersion) -> PackOptions {
 /// The credit model, packed once for all tests.
 pub fn credit() -> &'static PackReport {
     static CREDIT: OnceLock<PackReport> = OnceLock::new();
-    CREDIT.get_or_init(|| {
-        pack(&credit_options(WasiVersion::V0_3), &Silent).unwrap_or_else(|e| panic!("credit: {e:#}"))
-    })
+    CREDIT.get_or_init(|| pack(&credit_options(WasiVersion::V0_3), &Silent).unwrap_or_else(|e| panic!("credit: {e:#}")))
 }
 
 /// The credit model, natively.

@@ -19,7 +19,11 @@ impl Server {
     /// `modelet serve` on the file, with further arguments.
     pub fn modelet(file: &Path, arguments: &[&str]) -> Server {
         let mut command = Command::new(program("modelet"));
-        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command
+            .arg("serve")
+            .arg(file)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments);
         Server::start(command)
     }
 
@@ -90,7 +94,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return status;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "it does not stop:\n{}", self.log());
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "it does not stop:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -108,6 +116,8 @@ impl Drop for Server {
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http://")?;
-    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
+        .unwrap_or(rest.len());
     rest[..end].trim_end_matches('.').parse().ok()
 }

@@ -5,8 +5,8 @@ use crate::commands::predict::{Fault, Refusal};
 use crate::data::{Field, FieldType};
 use anyhow::Context;
 use modelet::signature::{Labels, Manifest, ScoreKind};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// What became of a row.
@@ -278,7 +278,10 @@ mod tests {
             let layout = layout(case.task, case.output);
             let names: Vec<&str> = layout.fields().iter().map(|field| field.name.as_str()).collect();
             assert_eq!(names.join(" "), case.columns, "{}", case.output);
-            let body = format!(r#"{{"predictions":[{}],"model_version":"1","inference_time_ms":0}}"#, case.answer);
+            let body = format!(
+                r#"{{"predictions":[{}],"model_version":"1","inference_time_ms":0}}"#,
+                case.answer
+            );
             let rows = layout.read(body.as_bytes()).unwrap();
             let [Row::Good { values, warned: false }] = &rows[..] else {
                 panic!("{rows:?}");

@@ -76,11 +76,18 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// When a feature or the wanted id has no column.
-    pub fn new(manifest: &'a Manifest, format: Format, names: &[String], id: Option<&str>) -> anyhow::Result<Columns<'a>> {
+    pub fn new(
+        manifest: &'a Manifest,
+        format: Format,
+        names: &[String],
+        id: Option<&str>,
+    ) -> anyhow::Result<Columns<'a>> {
         let features = manifest.features.iter().enumerate();
         let mut columns = Columns {
             manifest,
-            by_name: features.map(|(index, feature)| (feature.name.as_str(), index)).collect(),
+            by_name: features
+                .map(|(index, feature)| (feature.name.as_str(), index))
+                .collect(),
             format,
             features: Vec::new(),
             id: None,
@@ -139,7 +146,11 @@ impl<'a> Columns<'a> {
         };
         if self.format == Format::Csv {
             chunk.format = api::Format::Csv;
-            for (name, _) in names.iter().zip(&self.features).filter(|(_, feature)| feature.is_some()) {
+            for (name, _) in names
+                .iter()
+                .zip(&self.features)
+                .filter(|(_, feature)| feature.is_some())
+            {
                 chunk.csv_cell(name);
             }
             chunk.csv_end();
@@ -252,7 +263,11 @@ impl Chunk {
     }
 
     fn json_end(&mut self) {
-        let end: &[u8] = if self.open == 0 { b"{\"features\":{}}\n" } else { b"}}\n" };
+        let end: &[u8] = if self.open == 0 {
+            b"{\"features\":{}}\n"
+        } else {
+            b"}}\n"
+        };
         self.body.extend_from_slice(end);
         self.open = 0;
     }
@@ -297,8 +312,20 @@ mod tests {
     fn csv_cells_go_on_as_they_are_and_missing_ones_empty() {
         let names = names("ID|c, d|label|x|b");
         let rows: [&[Cell<'_>]; 2] = [
-            &[Cell::Csv("007"), Cell::Csv("None"), Cell::Csv("1"), Cell::Csv("nan"), Cell::Csv("True")],
-            &[Cell::Missing, Cell::Csv("say \"a\", b\n"), Cell::Missing, Cell::Csv(" 1e5"), Cell::Missing],
+            &[
+                Cell::Csv("007"),
+                Cell::Csv("None"),
+                Cell::Csv("1"),
+                Cell::Csv("nan"),
+                Cell::Csv("True"),
+            ],
+            &[
+                Cell::Missing,
+                Cell::Csv("say \"a\", b\n"),
+                Cell::Missing,
+                Cell::Csv(" 1e5"),
+                Cell::Missing,
+            ],
         ];
         let (body, ids) = body(Format::Csv, &names, &rows);
         assert_eq!(body, "\"c, d\",x,b\nNone,,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
@@ -344,9 +371,18 @@ mod tests {
             columns.err().map(|e| e.to_string())
         };
         assert_eq!(error("x|b|c, d|y", None), None);
-        assert_eq!(error("x|b", None).unwrap(), "the column \"c, d\", which the model takes, is missing");
-        assert_eq!(error("y", None).unwrap(), "the columns \"x\", \"b\", \"c, d\", which the model takes, are missing");
-        assert_eq!(error("x|b|c, d", Some("key")).unwrap(), "there is no column \"key\" (--id)");
+        assert_eq!(
+            error("x|b", None).unwrap(),
+            "the column \"c, d\", which the model takes, is missing"
+        );
+        assert_eq!(
+            error("y", None).unwrap(),
+            "the columns \"x\", \"b\", \"c, d\", which the model takes, are missing"
+        );
+        assert_eq!(
+            error("x|b|c, d", Some("key")).unwrap(),
+            "there is no column \"key\" (--id)"
+        );
         let given = names("key|x|b|id|c, d|y");
         let columns = Columns::new(&manifest, Format::Csv, &given, Some("key")).unwrap();
         assert_eq!(columns.id(), Some(0));

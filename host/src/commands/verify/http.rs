@@ -70,11 +70,16 @@ impl Endpoint {
             self.base, self.authority
         );
         if method == "POST" {
-            request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+            request.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            ));
         }
         request.push_str("\r\n");
         request.push_str(body);
-        stream.write_all(request.as_bytes()).context("the request can't be sent")?;
+        stream
+            .write_all(request.as_bytes())
+            .context("the request can't be sent")?;
         response(BufReader::new(stream))
     }
 
@@ -139,7 +144,10 @@ fn response(mut stream: impl BufRead) -> anyhow::Result<Response> {
         if limit > BODY_BYTES_MAX {
             bail!("the answer has {limit} bytes");
         }
-        stream.take(limit).read_to_end(&mut body).context("the answer can't be read")?;
+        stream
+            .take(limit)
+            .read_to_end(&mut body)
+            .context("the answer can't be read")?;
         if length.is_some_and(|length| body.len() as u64 != length) {
             bail!("the answer ends early");
         }
@@ -153,7 +161,10 @@ fn response(mut stream: impl BufRead) -> anyhow::Result<Response> {
 fn dechunk(stream: &mut impl BufRead, body: &mut Vec<u8>) -> anyhow::Result<()> {
     loop {
         let mut line = String::new();
-        stream.take(HEAD_BYTES_MAX).read_line(&mut line).context("the answer can't be read")?;
+        stream
+            .take(HEAD_BYTES_MAX)
+            .read_line(&mut line)
+            .context("the answer can't be read")?;
         let digits = line.split(';').next().unwrap_or("").trim();
         let length = u64::from_str_radix(digits, 16).context("the answer has a chunk without a length")?;
         if length == 0 {
@@ -162,7 +173,10 @@ fn dechunk(stream: &mut impl BufRead, body: &mut Vec<u8>) -> anyhow::Result<()> 
         if body.len() as u64 + length > BODY_BYTES_MAX {
             bail!("the answer has more than {BODY_BYTES_MAX} bytes");
         }
-        let read = stream.take(length).read_to_end(body).context("the answer can't be read")?;
+        let read = stream
+            .take(length)
+            .read_to_end(body)
+            .context("the answer can't be read")?;
         let mut end = [0; 2];
         if read as u64 != length || stream.read_exact(&mut end).is_err() {
             bail!("the answer ends early");
@@ -202,13 +216,22 @@ mod tests {
     fn answers_are_read_however_their_length_is_told() {
         struct Case(&'static str, Option<(u16, &'static str)>);
         for Case(bytes, expected) in [
-            Case("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, more", Some((200, "hi"))),
-            Case("HTTP/1.0 404 Not Found\r\n\r\nuntil the end", Some((404, "until the end"))),
+            Case(
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi, more",
+                Some((200, "hi")),
+            ),
+            Case(
+                "HTTP/1.0 404 Not Found\r\n\r\nuntil the end",
+                Some((404, "until the end")),
+            ),
             Case(
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n",
                 Some((200, "abc0123456789")),
             ),
-            Case("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", Some((204, ""))),
+            Case(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n",
+                Some((204, "")),
+            ),
             Case("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhi", None),
             Case("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab", None),
             Case("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999\r\n\r\n", None),
@@ -238,13 +261,18 @@ mod tests {
             }
             let mut body = [0; 2];
             reader.read_exact(&mut body).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood")
+                .unwrap();
             (head, body)
         });
         let response = Endpoint::parse(&url).unwrap().post("/predict", "{}").unwrap();
         assert_eq!((response.status, response.body.as_str()), (200, "good"));
         let (head, body) = server.join().unwrap();
-        assert!(head.starts_with("POST /base/predict HTTP/1.1\r\nhost: 127.0.0.1:"), "{head}");
+        assert!(
+            head.starts_with("POST /base/predict HTTP/1.1\r\nhost: 127.0.0.1:"),
+            "{head}"
+        );
         assert_eq!(&body, b"{}");
     }
 }

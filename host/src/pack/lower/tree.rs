@@ -393,7 +393,11 @@ impl Layout<'_> {
                 }
                 Mode::Eq | Mode::Neq => {
                     // At most the threshold, and then not below it.
-                    let (same, other) = if mode == Mode::Eq { (on_true, on_false) } else { (on_false, on_true) };
+                    let (same, other) = if mode == Mode::Eq {
+                        (on_true, on_false)
+                    } else {
+                        (on_false, on_true)
+                    };
                     let inner = self.pair(start);
                     self.nodes[at] = self.test(node, threshold, pair);
                     self.nodes[start + pair as usize] = WideNode {
@@ -429,7 +433,11 @@ impl Layout<'_> {
         let feature = self.ensemble.features[node] as u32;
         WideNode {
             value: threshold,
-            feature: if self.ensemble.low_column(node) { feature + self.columns } else { feature },
+            feature: if self.ensemble.low_column(node) {
+                feature + self.columns
+            } else {
+                feature
+            },
             child,
         }
     }
