@@ -35,6 +35,8 @@
 //! `neural` brings tract in for graphs that the tabular engine does not know;
 //! `wasi-0-2` builds the component for WASI 0.2 in place of 0.3.
 
+#![warn(missing_docs)]
+
 pub mod api;
 pub mod bundle;
 pub mod drift;

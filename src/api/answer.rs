@@ -9,6 +9,7 @@ use crate::record::{BIN_REJECTED, Batch, Outcome, ReadError, csv, object};
 use crate::signature::{Labels, ScoreKind, Task};
 use crate::validate::{FaultCode, FaultCount, Schema};
 use serde::de::Deserializer;
+use std::ops::Range;
 
 /// A model with the buffers of its requests.
 ///
@@ -110,7 +111,7 @@ impl Service {
             return self.refuse(Kind::ModelFailed, &error.to_string(), id);
         }
         let mut out = Vec::with_capacity(192);
-        self.prediction(&mut out, 0, 0, false);
+        self.prediction(&mut out, 0, 0..self.batch.warnings.len(), false);
         self.tail(&mut out, inference_ns, id);
         self.reply(out, inference_ns)
     }
@@ -168,9 +169,10 @@ impl Service {
             }
             match outcome {
                 Outcome::Good { warnings_end } => {
-                    self.prediction(&mut out, row, warnings_start, options.full);
+                    let end = warnings_end as usize;
+                    self.prediction(&mut out, row, warnings_start..end, options.full);
                     out.push(b'}');
-                    warnings_start = warnings_end as usize;
+                    warnings_start = end;
                     row += 1;
                 }
                 Outcome::Bad { .. } => self.bad_row(&mut out, index),
@@ -187,7 +189,7 @@ impl Service {
     }
 
     /// `{"prediction": ...` up to, and without, the closing brace.
-    fn prediction(&self, out: &mut Vec<u8>, row: usize, warnings_start: usize, full: bool) {
+    fn prediction(&self, out: &mut Vec<u8>, row: usize, warnings: Range<usize>, full: bool) {
         let manifest = self.model.manifest();
         let spec = &manifest.output;
         let predictions = &self.predictions;
@@ -239,11 +241,11 @@ impl Service {
                 }
             }
         }
-        let end = self.warnings_end(row);
-        if end > warnings_start {
+        let warnings = &self.batch.warnings[warnings];
+        if !warnings.is_empty() {
             member(out, "warnings");
-            list(out, end - warnings_start, |out, i| {
-                let warning = &self.batch.warnings[warnings_start + i];
+            list(out, warnings.len(), |out, i| {
+                let warning = &warnings[i];
                 out.extend_from_slice(b"{\"feature\":");
                 json::text(out, self.model.schema().name(warning.feature));
                 out.extend_from_slice(b",\"code\":\"");
@@ -253,17 +255,6 @@ impl Service {
                 out.push(b'}');
             });
         }
-    }
-
-    fn warnings_end(&self, row: usize) -> usize {
-        if self.batch.warnings.is_empty() {
-            return 0;
-        }
-        let mut good = self.batch.outcomes.iter().filter_map(|o| match o {
-            Outcome::Good { warnings_end } => Some(*warnings_end as usize),
-            Outcome::Bad { .. } => None,
-        });
-        good.nth(row).unwrap_or(0)
     }
 
     fn bad_row(&self, out: &mut Vec<u8>, index: usize) {

@@ -156,7 +156,7 @@ impl Bins {
             Bins::Numeric { min, cuts, max } => {
                 let ascending = cuts.windows(2).all(|pair| pair[0] < pair[1]);
                 let inside = cuts.iter().all(|cut| cut > min && cut <= max);
-                if cuts.len() >= INSIDE_MAX || !ascending || !inside || !(min <= max) {
+                if cuts.len() >= INSIDE_MAX || !ascending || !inside || min.is_nan() || min > max {
                     return Err("edges are not ascending inside the seen range".into());
                 }
             }

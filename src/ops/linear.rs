@@ -98,7 +98,7 @@ impl Kernel for Linear {
         constants.check(self.weights, "weights")?;
         constants.check(self.intercepts, "intercepts")?;
         let targets = self.intercepts.len();
-        if targets == 0 || self.weights.len() % targets != 0 {
+        if targets == 0 || !self.weights.len().is_multiple_of(targets) {
             return Err(format!("{} weights for {targets} targets", self.weights.len()));
         }
         if let Some(labels) = &self.labels {

@@ -56,10 +56,13 @@ pub struct Gemm {
     pub trans_b: bool,
 }
 
+/// C and its shape.
+type Addend<'a, T> = (&'a [T], Shape);
+
 impl Gemm {
     fn compute<T: Number>(
         &self,
-        (a, b, c): (&[T], &[T], Option<(&[T], Shape)>),
+        (a, b, c): (&[T], &[T], Option<Addend<'_, T>>),
         (m, k, n): (usize, usize, usize),
         (alpha, beta): (T, T),
         out: &mut Vec<T>,
@@ -167,9 +170,9 @@ impl Kernel for MatMul {
 
     fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (a, b) = (operands.view(0)?, operands.view(1)?);
-        let (k, n, vector) = match b.shape.dims() {
-            &[k] => (k, 1, true),
-            &[k, n] => (k, n, false),
+        let (k, n, vector) = match *b.shape.dims() {
+            [k] => (k, 1, true),
+            [k, n] => (k, n, false),
             _ => return Err(operands.shape_error("a matrix or vector on the right", b.shape)),
         };
         let Some((&last, front)) = a.shape.dims().split_last() else {

@@ -96,7 +96,7 @@ fn resolve(to: &[i64], old: Shape, allow_zero: bool) -> Option<Shape> {
     }
     let known = Shape::new(&dims[..to.len()])?.len();
     if let Some(i) = inferred {
-        if known == 0 || old.len() % known != 0 {
+        if known == 0 || !old.len().is_multiple_of(known) {
             return None;
         }
         dims[i] = old.len() / known;

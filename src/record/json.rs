@@ -97,13 +97,13 @@ impl<'a> Json<'a> {
     }
 
     #[inline]
-    fn expect(&mut self, byte: u8, what: &str) -> Read<()> {
-        if self.peek() == Some(byte) {
+    fn colon(&mut self) -> Read<()> {
+        if self.peek() == Some(b':') {
             self.at += 1;
             return Ok(());
         }
         let found = self.found();
-        self.error(format!("expected {what} but found {found}"))
+        self.error(format!("expected ':' but found {found}"))
     }
 
     /// Nothing but white space follows.
@@ -153,7 +153,7 @@ impl<'a> Json<'a> {
             return self.error(format!("expected a name in quotes but found {found}"));
         }
         let key = self.string()?;
-        self.expect(b':', "':'")?;
+        self.colon()?;
         Ok(key)
     }
 
@@ -448,6 +448,7 @@ impl<'a> Json<'a> {
                 format!("expected a record but got {what}"),
                 Some("an object such as {\"features\": {...}}".into()),
             );
+            batch.skip_missing();
             return Ok(());
         }
         let mut features = false;
@@ -531,9 +532,14 @@ impl<'a> Json<'a> {
 
     /// The body of a batch: `{"instances": [{...}, ...]}`.
     pub(crate) fn instances(&mut self, schema: &Schema, batch: &mut Batch, rows_max: usize) -> Read<()> {
-        self.expect(b'{', "an object such as {\"instances\": [...]}")?;
+        if self.peek() != Some(b'{') {
+            let got = self.found();
+            return self.error(format!(
+                "expected an object such as {{\"instances\": [...]}} but found {got}"
+            ));
+        }
         let mut found = false;
-        if self.open_after_brace() {
+        if self.open(b'}') {
             loop {
                 let key = self.key()?;
                 match &*key {
@@ -585,11 +591,6 @@ impl<'a> Json<'a> {
             return self.error("the member \"instances\" is missing");
         }
         Ok(())
-    }
-
-    fn open_after_brace(&mut self) -> bool {
-        self.at -= 1;
-        self.open(b'}')
     }
 }
 

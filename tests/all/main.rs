@@ -8,6 +8,7 @@
 mod cli;
 mod pack;
 mod parity;
+mod serve;
 mod support;
 mod validation;
 mod wasmtime_cli;

@@ -334,7 +334,7 @@ fn broken_batches_are_refused_whole_or_row_by_row() {
         (status, &answer["predictions"][0]["error"]["faults"][0]["code"]),
         (200, &json!("syntax"))
     );
-    let many = format!("{{\"instances\": [{}]}}", vec!["{}"; 11].join(","));
+    let many = format!("{{\"instances\": [{}]}}", ["{}"; 11].join(","));
     assert_eq!(batch(Format::Json, &many).0, 413);
 }
 

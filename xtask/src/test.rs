@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, NEURAL, NeuralLto, TABULAR};
+use crate::build::{self, NeuralLto, TABULAR};
 use crate::tools;
 use crate::usage::UsageError;
 use crate::workspace::{cargo, heading, note, program, root, run as run_command};

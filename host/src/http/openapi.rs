@@ -62,7 +62,7 @@ fn description(manifest: &Manifest) -> String {
     };
     let features = manifest.features.len();
     let plural = if features == 1 { "" } else { "s" };
-    format!("{what} from {features} feature{plural}. Every answer carries the request's `x-request-id`.")
+    format!("{what} from {features} feature{plural}. Every answer carries the request's id in x-request-id.")
 }
 
 fn reference(schema: &str) -> Value {

@@ -320,14 +320,15 @@ fn feature(
         // What the model gets, and what the monitor will see.
         let cast: Vec<f64> = match dtype {
             Dtype::Float32 => numbers.iter().map(|&v| f64::from(v as f32)).collect(),
-            _ => numbers,
+            _ => numbers.clone(),
         };
         let finite = || cast.iter().copied().filter(|v| v.is_finite());
         let (min, max) = (finite().reduce(f64::min), finite().reduce(f64::max));
         if min.is_some() {
             seen = Some(Range { min, max });
             if example.is_none() {
-                let mut sorted: Vec<f64> = finite().collect();
+                // As the data have it, without the digits of the cast.
+                let mut sorted: Vec<f64> = numbers.iter().copied().filter(|v| v.is_finite()).collect();
                 sorted.sort_by(f64::total_cmp);
                 example = Some(Category::Code(sorted[sorted.len() / 2]));
             }

@@ -556,7 +556,7 @@ impl<'a> Lowering<'a> {
         } else {
             usize::try_from(node.int("targets", 1)).map_err(|_| "targets below 0")?
         };
-        if targets == 0 || coefficients.is_empty() || coefficients.len() % targets != 0 {
+        if targets == 0 || coefficients.is_empty() || !coefficients.len().is_multiple_of(targets) {
             return Err(format!("{} coefficients for {targets} targets", coefficients.len()));
         }
         let intercepts = match intercepts {

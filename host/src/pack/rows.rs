@@ -56,6 +56,10 @@ fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
         }
         Cell::Boolean(value) => out.push(if value { b'1' } else { b'0' }),
         Cell::Integer(value) => json::integer(out, value),
+        // What no JSON number is, for the component to refuse.
+        Cell::Number(value) if value.is_infinite() => {
+            out.extend_from_slice(if value > 0.0 { b"1e999" } else { b"-1e999" })
+        }
         Cell::Number(value) => json::f64(out, value),
         Cell::Other(kind) => json::text(out, kind),
     }
