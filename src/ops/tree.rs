@@ -401,7 +401,9 @@ fn nodes_of<'a, N>(nodes: &'a [N], tree: &Tree) -> &'a [N] {
     &nodes[tree.start as usize..][..tree.len as usize]
 }
 
-/// Walks one row down several trees; writes the values of the leaves.
+/// Walks one row down several trees; writes the values of the leaves. A
+/// function of its own, so that its state stays in registers.
+#[inline(never)]
 fn walk_trees<N: TreeNode>(nodes: &[N], trees: &[Tree; LANES], row: &[f32], values: &mut [f32; LANES]) {
     let lanes: [&[N]; LANES] = std::array::from_fn(|lane| nodes_of(nodes, &trees[lane]));
     let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
@@ -418,6 +420,7 @@ fn walk_trees<N: TreeNode>(nodes: &[N], trees: &[Tree; LANES], row: &[f32], valu
 }
 
 /// Walks `R` rows down one tree; writes the values of the leaves.
+#[inline(never)]
 fn walk_rows<N: TreeNode, const R: usize>(nodes: &[N], tree: &Tree, rows: &[f32], width: usize, values: &mut [f32]) {
     let nodes = nodes_of(nodes, tree);
     let lanes: [&[f32]; R] = std::array::from_fn(|lane| &rows[lane * width..][..width]);

@@ -13,8 +13,10 @@ pub fn run(args: ServeArgs) -> anyhow::Result<Status> {
         .enable_all()
         .build()
         .context("can't start the server's threads")?;
-    runtime.block_on(serve(models, config))?;
-    Ok(Status::Good)
+    let served = runtime.block_on(serve(models, config));
+    // A guest that still runs after the drain timeout must not hold the end up.
+    runtime.shutdown_background();
+    served.map(|()| Status::Good)
 }
 
 fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {

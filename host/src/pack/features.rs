@@ -308,7 +308,7 @@ fn feature(
             None => Vec::new(),
             Some(values) => values.numbers().ok_or_else(|| {
                 let text = (0..values.len()).find_map(|row| match values.get(row) {
-                    Cell::Text(text) => Some(format!("{text:?} in row {}", row + 1)),
+                    Cell::Text(text) if text.trim().parse::<f64>().is_err() => Some(format!("{text:?} in row {}", row + 1)),
                     _ => None,
                 });
                 wrong(format!(
