@@ -1,0 +1,171 @@
+//! Requests to the same model in wasm and natively, in one process.
+
+use crate::models::{Ensemble, Rows};
+use crate::report::{Limit, Section, Target};
+use crate::stats::{Times, median};
+use crate::{Effort, credit};
+use anyhow::{Context, Result, anyhow, ensure};
+use modelet::api::{BatchOptions, Format, OnError, Service};
+use modelet::model::Model;
+use modelet_host::artifact::Artifact;
+use modelet_host::runtime::{Loaded, Runtime, RuntimeConfig};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One model, in both homes.
+struct Pair {
+    wasm: Arc<Loaded>,
+    native: Service,
+    start: Instant,
+}
+
+impl Pair {
+    fn load(runtime: &Runtime, component: &Path) -> Result<Pair> {
+        let bundle = fs::read(component.with_extension("bundle"))?;
+        Ok(Pair {
+            wasm: runtime.load(&Artifact::open(component)?)?,
+            native: Service::new(Model::load(bundle)?),
+            start: Instant::now(),
+        })
+    }
+
+    fn wasm(&self, body: &str, options: Option<BatchOptions>) -> Result<()> {
+        let answer = match options {
+            Some(options) => self.wasm.predict_batch(body.as_bytes(), options, None),
+            None => self.wasm.predict(body.as_bytes(), None),
+        }?;
+        answer
+            .map(drop)
+            .map_err(|problem| anyhow!("{}", String::from_utf8_lossy(&problem.body)))
+    }
+
+    fn native(&mut self, body: &str, options: Option<BatchOptions>) -> Result<()> {
+        let start = self.start;
+        let clock = || start.elapsed().as_nanos() as u64;
+        let answer = match options {
+            Some(options) => self.native.predict_batch(body.as_bytes(), options, None, clock),
+            None => self.native.predict(body.as_bytes(), None, clock),
+        };
+        ensure!(answer.problem.is_none(), "{:?}", answer.problem);
+        Ok(())
+    }
+
+    /// Both homes answer the bodies in turns, a round each.
+    fn compare(&mut self, bodies: &[String], options: Option<BatchOptions>, rounds: usize) -> Result<Compared> {
+        for body in bodies {
+            self.wasm(body, options)?;
+            self.native(body, options)?;
+        }
+        let mut compared = Compared::default();
+        for _ in 0..rounds {
+            let (mut wasm, mut native) = (Times::default(), Times::default());
+            for body in bodies {
+                wasm.measure(|| self.wasm(body, options))?;
+            }
+            for body in bodies {
+                native.measure(|| self.native(body, options))?;
+            }
+            compared.ratios.push(wasm.percentile_us(50) / native.percentile_us(50));
+            compared.wasm.append(&wasm);
+            compared.native.append(&native);
+        }
+        Ok(compared)
+    }
+}
+
+#[derive(Default)]
+struct Compared {
+    wasm: Times,
+    native: Times,
+    ratios: Vec<f64>,
+}
+
+impl Compared {
+    /// Times for each row, and the ratio.
+    fn row(&self, model: &str, what: &str, rows: usize, speed: String) -> Vec<String> {
+        let us = |times: &Times, percent| format!("{:.2}", times.percentile_us(percent) / rows as f64);
+        vec![
+            model.into(),
+            what.into(),
+            us(&self.wasm, 50),
+            us(&self.wasm, 99),
+            us(&self.native, 50),
+            us(&self.native, 99),
+            format!("{:.2}", median(self.ratios.iter().copied())),
+            speed,
+        ]
+    }
+}
+
+pub fn measure(effort: Effort) -> Result<Section> {
+    let rounds = effort.of(3, 20);
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let mut rows = Vec::new();
+    let mut slowest_mb_s = f64::INFINITY;
+    let stump = Ensemble { trees: 1, depth: 1 };
+    let ensembles = [
+        stump,
+        Ensemble { trees: 100, depth: 6 },
+        Ensemble { trees: 200, depth: 6 },
+        Ensemble { trees: 500, depth: 8 },
+    ];
+    let mut models = vec![("credit".to_owned(), credit(), Rows::of_credit()?)];
+    for ensemble in ensembles {
+        let component = ensemble.pack()?;
+        let requests = Rows::of_ensemble(&component)?;
+        models.push((ensemble.name(), component, requests));
+    }
+    for (name, component, requests) in models {
+        let load = || Pair::load(&runtime, &component);
+        let mut pair = load().with_context(|| component.display().to_string())?;
+        let single = pair.compare(&requests.single(), None, rounds)?;
+        rows.push(single.row(&name, "1 row", 1, String::new()));
+        for (format, words, body) in [
+            (Format::Json, "JSON", requests.json()),
+            (Format::Ndjson, "NDJSON", requests.ndjson()),
+            (Format::Csv, "CSV", requests.csv()),
+        ] {
+            let options = BatchOptions {
+                format,
+                on_error: OnError::Fail,
+                full: false,
+                rows_max: u32::MAX,
+            };
+            let megabytes = body.len() as f64 / 1e6;
+            let batch = pair.compare(&[body], Some(options), 3 * rounds)?;
+            let mb_s = megabytes / batch.wasm.percentile_us(50) * 1e6;
+            if name == stump.name() {
+                slowest_mb_s = slowest_mb_s.min(mb_s);
+            }
+            let what = format!("{} rows, {words}", requests.len());
+            rows.push(batch.row(&name, &what, requests.len(), format!("{mb_s:.0}")));
+        }
+    }
+    Ok(Section {
+        title: "Inference",
+        text: "From a request's bytes to its answer's bytes by the typed export of a warm instance, validation and \
+               bins included, and by the same core compiled natively; microseconds for each row. Single rows change \
+               from call to call. Ratios are medians over the rounds, which take turns. MB/s counts the bytes of a \
+               batch's body, read, predicted and answered in wasm; one tree of depth 1 leaves little but the reading."
+            .into(),
+        header: vec![
+            "model",
+            "request",
+            "wasm p50 µs/row",
+            "p99",
+            "native p50 µs/row",
+            "p99",
+            "wasm to native",
+            "wasm MB/s",
+        ],
+        rows,
+        targets: vec![Target {
+            what: "batch bodies read, predicted and answered: the slowest format, 1 tree of depth 1",
+            unit: " MB/s",
+            measured: slowest_mb_s,
+            limit: Limit::AtLeast(200.0),
+        }],
+    })
+}
