@@ -579,32 +579,33 @@ fn feature_columns(features: &[Feature], bins: &[Bins]) -> Vec<Column> {
 fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, held_out: Option<&Answers>) {
     let reference = &mut manifest.reference;
     let output = &manifest.output;
-    if has_data {
-        reference.rows = answers.good as u64;
-        for (index, column) in reference.columns.iter_mut().enumerate() {
-            column.counts = vec![0; column.bins.len()];
-            for &bin in answers.bins.iter().skip(index).step_by(answers.columns.max(1)) {
-                if let Some(count) = column.counts.get_mut(bin as usize) {
-                    *count += 1;
-                }
+    let counted = |bins: &Bins, numbers: &mut dyn Iterator<Item = u8>| -> Vec<u64> {
+        if !has_data {
+            return Vec::new();
+        }
+        let mut counts = vec![0; bins.len()];
+        for number in numbers {
+            if let Some(count) = counts.get_mut(number as usize) {
+                *count += 1;
             }
         }
+        counts
+    };
+    if has_data {
+        reference.rows = answers.good as u64;
+    }
+    for (index, column) in reference.columns.iter_mut().enumerate() {
+        let numbers = answers.bins.iter().skip(index).step_by(answers.columns.max(1));
+        column.counts = counted(&column.bins, &mut numbers.copied());
     }
     let scored = held_out.unwrap_or(answers);
     if !output.labels.is_empty() {
         let labels = (0..output.labels.len()).map(|i| Category::Name(output.labels.text(i)));
         let bins = Bins::from_categories(labels.collect());
-        let mut counts = Vec::new();
-        if has_data {
-            counts = vec![0; bins.len()];
-            for &class in &scored.classes {
-                counts[bins.index(class) as usize] += 1;
-            }
-        }
         reference.columns.push(Column {
             name: "prediction".into(),
+            counts: counted(&bins, &mut scored.classes.iter().map(|&class| bins.index(class))),
             bins,
-            counts,
         });
     }
     let bins = match output.kind {
@@ -616,17 +617,10 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
             max: f64::MAX,
         },
     };
-    let mut counts = Vec::new();
-    if has_data {
-        counts = vec![0; bins.len()];
-        for &score in &scored.monitored {
-            counts[bins.number(score) as usize] += 1;
-        }
-    }
     reference.columns.push(Column {
         name: "score".into(),
+        counts: counted(&bins, &mut scored.monitored.iter().map(|&score| bins.number(score))),
         bins,
-        counts,
     });
 }
 
