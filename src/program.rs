@@ -25,7 +25,7 @@
 //! [`RunError`](crate::engine::RunError).
 
 use crate::ops::Op;
-use crate::tensor::{Dtype, Shape, StringsView, Tensor, Values, View};
+use crate::tensor::{Shape, StringsView, Tensor, Values, View};
 use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -352,11 +352,6 @@ impl Program {
         self.header.outputs.len()
     }
 
-    /// Size of the image in bytes.
-    pub fn size(&self) -> usize {
-        self.image.bytes().len()
-    }
-
     /// The instructions, for listings.
     pub fn instructions(&self) -> &[Instruction] {
         &self.header.instructions
@@ -571,20 +566,5 @@ impl Builder {
         image.resize(image.len().next_multiple_of(ALIGN), 0);
         image.extend_from_slice(&self.constants);
         image
-    }
-
-    /// The element type of a constant source, if it is one.
-    pub fn constant_dtype(&self, source: Source) -> Option<Dtype> {
-        let Source::Constant(index) = source else {
-            return None;
-        };
-        Some(match self.header.constants.get(index as usize)?.data {
-            ConstantData::Float32(_) => Dtype::Float32,
-            ConstantData::Float64(_) => Dtype::Float64,
-            ConstantData::Int64(_) => Dtype::Int64,
-            ConstantData::Int32(_) => Dtype::Int32,
-            ConstantData::Bool(_) => Dtype::Bool,
-            ConstantData::String(_) => Dtype::String,
-        })
     }
 }

@@ -354,13 +354,7 @@ impl Server {
             let query = head.uri.query().unwrap_or("");
             return BatchOptions::from_request(query, content_type, self.batch_rows_max).map(Some);
         }
-        match Format::from_content_type(content_type)? {
-            Format::Json => Ok(None),
-            _ => Err(Problem::new(
-                Kind::UnsupportedMediaType,
-                "/predict takes application/json; rows as NDJSON or CSV go to /predict/batch",
-            )),
-        }
+        Format::check_single(content_type).map(|()| None)
     }
 
     /// A call that would keep other connections waiting, on a thread of its

@@ -399,11 +399,6 @@ impl Service {
             ..Reply::default()
         }
     }
-
-    /// Names the feature of a fault count, for metrics.
-    pub fn feature_name(&self, count: &FaultCount) -> Option<&str> {
-        count.feature.map(|index| self.model.schema().name(index))
-    }
 }
 
 fn plural(count: usize, noun: &str) -> String {

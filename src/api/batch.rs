@@ -76,6 +76,20 @@ impl Format {
             ))
         }
     }
+
+    /// Checks the `content-type` header of a single record, which is JSON.
+    ///
+    /// # Errors
+    /// A problem with status 415 for any other type, those of batches included.
+    pub fn check_single(header: Option<&str>) -> Result<(), Problem> {
+        match Format::from_content_type(header)? {
+            Format::Json => Ok(()),
+            Format::Ndjson | Format::Csv => Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "/predict takes application/json; rows as NDJSON or CSV go to /predict/batch",
+            )),
+        }
+    }
 }
 
 impl BatchOptions {

@@ -200,15 +200,8 @@ fn predict(
         );
     };
     let reply = if route == Route::Predict {
-        match Format::from_content_type(request.content_type) {
-            Ok(Format::Json) => service.predict(body, id, clock),
-            Ok(_) => {
-                let problem = Problem::new(
-                    Kind::UnsupportedMediaType,
-                    "/predict takes application/json; rows as NDJSON or CSV go to /predict/batch",
-                );
-                return Response::from(problem.with_id(id));
-            }
+        match Format::check_single(request.content_type) {
+            Ok(()) => service.predict(body, id, clock),
             Err(problem) => return Response::from(problem.with_id(id)),
         }
     } else {
