@@ -244,21 +244,10 @@ fn slice_rows(tensor: &Tensor, start: usize, count: usize) -> Tensor {
     new[..dims.len()].copy_from_slice(dims);
     new[0] = count;
     let shape = Shape::new(&new[..dims.len()]).unwrap_or_default();
-    let range = start * width..(start + count) * width;
-    let values = match view.values {
-        Values::Float32(v) => Values::Float32(&v[range]),
-        Values::Float64(v) => Values::Float64(&v[range]),
-        Values::Int64(v) => Values::Int64(&v[range]),
-        Values::Int32(v) => Values::Int32(&v[range]),
-        Values::Bool(v) => Values::Bool(&v[range]),
-        Values::String(v) => {
-            let mut part = Tensor::default();
-            let strings = part.write_strings(shape);
-            range.for_each(|i| strings.push(v.get(i)));
-            return part;
-        }
-    };
-    View { shape, values }.to_tensor()
+    let mut part = Tensor::default();
+    part.begin(view.dtype(), shape);
+    part.append(view, start * width..(start + count) * width);
+    part
 }
 
 /// Buffers of a model's runs, kept between them.
@@ -378,7 +367,8 @@ impl Predictions {
                 Values::Float64(v) => append!(Float64, v.iter().copied()),
                 Values::Int64(v) => append!(Int64, v.iter().copied()),
                 Values::Int32(v) => append!(Int64, v.iter().map(|&v| i64::from(v))),
-                Values::Bool(v) => append!(Int64, v.iter().map(|&v| i64::from(v))),
+                Values::Bool(v) | Values::Uint8(v) => append!(Int64, v.iter().map(|&v| i64::from(v))),
+                Values::Int8(v) => append!(Int64, v.iter().map(|&v| i64::from(v))),
                 Values::String(_) => {
                     return Err(RunError::Dtype {
                         op: "output",

@@ -117,6 +117,8 @@ enum ConstantData {
     Int32(Slice<i32>),
     Bool(Slice<u8>),
     String(StringSlice),
+    Uint8(Slice<u8>),
+    Int8(Slice<i8>),
 }
 
 /// Where an instruction finds a value.
@@ -384,6 +386,8 @@ impl Program {
                 ConstantData::Int32(s) => Values::Int32(constants.get(s)),
                 ConstantData::Bool(s) => Values::Bool(constants.get(s)),
                 ConstantData::String(s) => Values::String(constants.strings(s)),
+                ConstantData::Uint8(s) => Values::Uint8(constants.get(s)),
+                ConstantData::Int8(s) => Values::Int8(constants.get(s)),
             },
         }
     }
@@ -458,7 +462,8 @@ fn check_constant(constant: &Constant, constants: &Constants<'_>) -> Result<(), 
         ConstantData::Float64(s) => constants.check(s, "data")?.len(),
         ConstantData::Int64(s) => constants.check(s, "data")?.len(),
         ConstantData::Int32(s) => constants.check(s, "data")?.len(),
-        ConstantData::Bool(s) => constants.check(s, "data")?.len(),
+        ConstantData::Bool(s) | ConstantData::Uint8(s) => constants.check(s, "data")?.len(),
+        ConstantData::Int8(s) => constants.check(s, "data")?.len(),
         ConstantData::String(s) => {
             constants.check_strings(s, "data")?;
             s.len()
@@ -528,6 +533,8 @@ impl Builder {
             Data::Int64(v) => ConstantData::Int64(self.array(v)),
             Data::Int32(v) => ConstantData::Int32(self.array(v)),
             Data::Bool(v) => ConstantData::Bool(self.array(v)),
+            Data::Uint8(v) => ConstantData::Uint8(self.array(v)),
+            Data::Int8(v) => ConstantData::Int8(self.array(v)),
             Data::String(v) => {
                 let strings: Vec<&str> = v.view().iter().collect();
                 ConstantData::String(self.strings(&strings))

@@ -130,7 +130,8 @@ impl Batch {
                 Data::Float64(v) => v.resize(len, f64::NAN),
                 Data::Int64(v) => v.resize(len, 0),
                 Data::Int32(v) => v.resize(len, 0),
-                Data::Bool(v) => v.resize(len, 0),
+                Data::Bool(v) | Data::Uint8(v) => v.resize(len, 0),
+                Data::Int8(v) => v.resize(len, 0),
                 Data::String(_) => {}
             }
         }
@@ -229,6 +230,14 @@ impl Batch {
                                 let at = at(v.len());
                                 v[at] = u8::from(number != 0.0);
                             }
+                            Data::Uint8(v) => {
+                                let at = at(v.len());
+                                v[at] = number as u8;
+                            }
+                            Data::Int8(v) => {
+                                let at = at(v.len());
+                                v[at] = number as i8;
+                            }
                             Data::String(_) => {}
                         }
                     }
@@ -307,7 +316,8 @@ impl Batch {
                     Data::Float64(v) => v.truncate(len),
                     Data::Int64(v) => v.truncate(len),
                     Data::Int32(v) => v.truncate(len),
-                    Data::Bool(v) => v.truncate(len),
+                    Data::Bool(v) | Data::Uint8(v) => v.truncate(len),
+                    Data::Int8(v) => v.truncate(len),
                     Data::String(v) => v.truncate(len),
                 }
             }

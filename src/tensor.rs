@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 /// An element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,10 @@ pub enum Dtype {
     Bool,
     /// UTF-8 text.
     String,
+    /// Unsigned, 8 bits; inside quantised graphs.
+    Uint8,
+    /// Signed, 8 bits; inside quantised graphs.
+    Int8,
 }
 
 impl Dtype {
@@ -36,6 +41,8 @@ impl Dtype {
             Dtype::Int32 => "int32",
             Dtype::Bool => "bool",
             Dtype::String => "string",
+            Dtype::Uint8 => "uint8",
+            Dtype::Int8 => "int8",
         }
     }
 
@@ -45,6 +52,8 @@ impl Dtype {
             Dtype::Float32 => (1u64 << 24) as f64,
             Dtype::Int32 => i32::MAX as f64,
             Dtype::Bool => 1.0,
+            Dtype::Uint8 => u8::MAX as f64,
+            Dtype::Int8 => i8::MAX as f64,
             // JSON numbers arrive as binary64, which is exact this far.
             Dtype::Float64 | Dtype::Int64 | Dtype::String => (1u64 << 53) as f64,
         }
@@ -239,6 +248,10 @@ pub enum Data {
     Bool(Vec<u8>),
     /// See [`Dtype::String`].
     String(Strings),
+    /// See [`Dtype::Uint8`].
+    Uint8(Vec<u8>),
+    /// See [`Dtype::Int8`].
+    Int8(Vec<i8>),
 }
 
 impl Data {
@@ -251,6 +264,8 @@ impl Data {
             Dtype::Int32 => Data::Int32(Vec::new()),
             Dtype::Bool => Data::Bool(Vec::new()),
             Dtype::String => Data::String(Strings::default()),
+            Dtype::Uint8 => Data::Uint8(Vec::new()),
+            Dtype::Int8 => Data::Int8(Vec::new()),
         }
     }
 
@@ -263,6 +278,8 @@ impl Data {
             Data::Int32(_) => Dtype::Int32,
             Data::Bool(_) => Dtype::Bool,
             Data::String(_) => Dtype::String,
+            Data::Uint8(_) => Dtype::Uint8,
+            Data::Int8(_) => Dtype::Int8,
         }
     }
 
@@ -275,6 +292,8 @@ impl Data {
             Data::Int32(v) => v.len(),
             Data::Bool(v) => v.len(),
             Data::String(v) => v.len(),
+            Data::Uint8(v) => v.len(),
+            Data::Int8(v) => v.len(),
         }
     }
 
@@ -292,6 +311,8 @@ impl Data {
             Data::Int32(v) => v.clear(),
             Data::Bool(v) => v.clear(),
             Data::String(v) => v.clear(),
+            Data::Uint8(v) => v.clear(),
+            Data::Int8(v) => v.clear(),
         }
     }
 }
@@ -342,6 +363,8 @@ impl Tensor {
         write_i64 Int64 i64;
         write_i32 Int32 i32;
         write_bool Bool u8;
+        write_u8 Uint8 u8;
+        write_i8 Int8 i8;
     }
 
     /// Like the writers of numbers, for strings.
@@ -359,6 +382,41 @@ impl Tensor {
         }
     }
 
+    /// Gives the tensor this type and shape, and no elements as yet: the caller
+    /// appends them by [`Tensor::append`].
+    pub fn begin(&mut self, dtype: Dtype, shape: Shape) {
+        if self.data.dtype() != dtype {
+            self.data = Data::empty(dtype);
+        }
+        self.data.clear();
+        self.shape = shape;
+    }
+
+    /// Appends elements of a view of the same type, whatever that is: operators
+    /// that only move elements are written once for all types by it.
+    ///
+    /// # Panics
+    /// When the range does not lie in the view.
+    pub fn append(&mut self, from: View<'_>, range: Range<usize>) {
+        match (&mut self.data, from.values) {
+            (Data::Float32(to), Values::Float32(v)) => to.extend_from_slice(&v[range]),
+            (Data::Float64(to), Values::Float64(v)) => to.extend_from_slice(&v[range]),
+            (Data::Int64(to), Values::Int64(v)) => to.extend_from_slice(&v[range]),
+            (Data::Int32(to), Values::Int32(v)) => to.extend_from_slice(&v[range]),
+            (Data::Bool(to), Values::Bool(v)) | (Data::Uint8(to), Values::Uint8(v)) => to.extend_from_slice(&v[range]),
+            (Data::Int8(to), Values::Int8(v)) => to.extend_from_slice(&v[range]),
+            (Data::String(to), Values::String(v)) => range.for_each(|i| to.push(v.get(i))),
+            (data, _) => debug_assert_eq!(data.dtype(), from.dtype(), "operators check their operands' types"),
+        }
+    }
+
+    /// Becomes a copy of the view in another shape of as many elements.
+    pub fn copy_from(&mut self, view: View<'_>, shape: Shape) {
+        debug_assert_eq!(view.shape.len(), shape.len());
+        self.begin(view.dtype(), shape);
+        self.append(view, 0..view.shape.len());
+    }
+
     /// A borrowed view.
     pub fn view(&self) -> View<'_> {
         View {
@@ -370,6 +428,8 @@ impl Tensor {
                 Data::Int32(v) => Values::Int32(v),
                 Data::Bool(v) => Values::Bool(v),
                 Data::String(v) => Values::String(v.view()),
+                Data::Uint8(v) => Values::Uint8(v),
+                Data::Int8(v) => Values::Int8(v),
             },
         }
     }
@@ -390,6 +450,10 @@ pub enum Values<'a> {
     Bool(&'a [u8]),
     /// See [`Dtype::String`].
     String(StringsView<'a>),
+    /// See [`Dtype::Uint8`].
+    Uint8(&'a [u8]),
+    /// See [`Dtype::Int8`].
+    Int8(&'a [i8]),
 }
 
 /// A borrowed tensor.
@@ -411,6 +475,8 @@ impl<'a> View<'a> {
             Values::Int32(_) => Dtype::Int32,
             Values::Bool(_) => Dtype::Bool,
             Values::String(_) => Dtype::String,
+            Values::Uint8(_) => Dtype::Uint8,
+            Values::Int8(_) => Dtype::Int8,
         }
     }
 
@@ -422,27 +488,17 @@ impl<'a> View<'a> {
             Values::Int64(v) => v.get(index).map(|&x| x as f64),
             Values::Int32(v) => v.get(index).map(|&x| x as f64),
             Values::Bool(v) => v.get(index).map(|&x| x as f64),
+            Values::Uint8(v) => v.get(index).map(|&x| x as f64),
+            Values::Int8(v) => v.get(index).map(|&x| x as f64),
             Values::String(_) => None,
         }
     }
 
     /// An owned copy.
     pub fn to_tensor(&self) -> Tensor {
-        Tensor {
-            shape: self.shape,
-            data: match self.values {
-                Values::Float32(v) => Data::Float32(v.to_vec()),
-                Values::Float64(v) => Data::Float64(v.to_vec()),
-                Values::Int64(v) => Data::Int64(v.to_vec()),
-                Values::Int32(v) => Data::Int32(v.to_vec()),
-                Values::Bool(v) => Data::Bool(v.to_vec()),
-                Values::String(v) => {
-                    let mut strings = Strings::default();
-                    v.iter().for_each(|s| strings.push(s));
-                    Data::String(strings)
-                }
-            },
-        }
+        let mut tensor = Tensor::default();
+        tensor.copy_from(*self, self.shape);
+        tensor
     }
 }
 

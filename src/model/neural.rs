@@ -69,6 +69,8 @@ fn datum_type(dtype: crate::tensor::Dtype) -> DatumType {
         Dtype::Int32 => DatumType::I32,
         Dtype::Bool => DatumType::Bool,
         Dtype::String => DatumType::String,
+        Dtype::Uint8 => DatumType::U8,
+        Dtype::Int8 => DatumType::I8,
     }
 }
 
@@ -81,6 +83,8 @@ fn to_tract(tensor: &Tensor) -> TractResult<TractTensor> {
         Data::Float64(v) => TractTensor::from_shape(shape, v),
         Data::Int64(v) => TractTensor::from_shape(shape, v),
         Data::Int32(v) => TractTensor::from_shape(shape, v),
+        Data::Uint8(v) => TractTensor::from_shape(shape, v),
+        Data::Int8(v) => TractTensor::from_shape(shape, v),
         Data::Bool(v) => {
             let v: Vec<bool> = v.iter().map(|&b| b != 0).collect();
             TractTensor::from_shape(shape, &v)
@@ -107,6 +111,8 @@ fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
         DatumType::F64 => Data::Float64(numbers!(f64)),
         DatumType::I64 => Data::Int64(numbers!(i64)),
         DatumType::I32 => Data::Int32(numbers!(i32)),
+        DatumType::U8 => Data::Uint8(numbers!(u8)),
+        DatumType::I8 => Data::Int8(numbers!(i8)),
         DatumType::Bool => Data::Bool(
             tensor
                 .to_plain_array_view::<bool>()?

@@ -3,7 +3,7 @@
 use super::Kernel;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
-use crate::tensor::{Dtype, RANK_MAX, Shape, Tensor, Values};
+use crate::tensor::{RANK_MAX, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -48,37 +48,12 @@ impl Kernel for Concat {
             Shape::new(&new[..dims.len()]).ok_or_else(|| operands.shape_error("a smaller result", first.shape))?;
         let outer: usize = dims[..axis].iter().product();
         let inner: usize = dims[axis + 1..].iter().product();
-        macro_rules! join {
-            ($variant:ident, $writer:ident) => {{
-                let result = out[0].$writer(shape);
-                for o in 0..outer {
-                    for i in 0..operands.len() {
-                        let x = operands.view(i)?;
-                        let run = x.shape.dims()[axis] * inner;
-                        if let Values::$variant(v) = x.values {
-                            result.extend_from_slice(&v[o * run..(o + 1) * run]);
-                        }
-                    }
-                }
-            }};
-        }
-        match first.dtype() {
-            Dtype::Float32 => join!(Float32, write_f32),
-            Dtype::Float64 => join!(Float64, write_f64),
-            Dtype::Int64 => join!(Int64, write_i64),
-            Dtype::Int32 => join!(Int32, write_i32),
-            Dtype::Bool => join!(Bool, write_bool),
-            Dtype::String => {
-                let result = out[0].write_strings(shape);
-                for o in 0..outer {
-                    for i in 0..operands.len() {
-                        let x = operands.view(i)?;
-                        let run = x.shape.dims()[axis] * inner;
-                        if let Values::String(v) = x.values {
-                            (o * run..(o + 1) * run).for_each(|at| result.push(v.get(at)));
-                        }
-                    }
-                }
+        out[0].begin(first.dtype(), shape);
+        for o in 0..outer {
+            for i in 0..operands.len() {
+                let x = operands.view(i)?;
+                let run = x.shape.dims()[axis] * inner;
+                out[0].append(x, o * run..(o + 1) * run);
             }
         }
         Ok(())

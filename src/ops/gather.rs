@@ -75,31 +75,11 @@ impl Kernel for Gather {
         }
         let shape = Shape::new(&new[..rank]).ok_or_else(|| operands.shape_error("a smaller result", x.shape))?;
         let outer: usize = dims[..axis].iter().product();
-        macro_rules! pick {
-            ($values:expr, $result:expr) => {{
-                let result = $result;
-                for o in 0..outer {
-                    for at in 0..count {
-                        let start = (o * len + index(at)?) * inner;
-                        result.extend_from_slice(&$values[start..start + inner]);
-                    }
-                }
-            }};
-        }
-        match x.values {
-            Values::Float32(v) => pick!(v, out[0].write_f32(shape)),
-            Values::Float64(v) => pick!(v, out[0].write_f64(shape)),
-            Values::Int64(v) => pick!(v, out[0].write_i64(shape)),
-            Values::Int32(v) => pick!(v, out[0].write_i32(shape)),
-            Values::Bool(v) => pick!(v, out[0].write_bool(shape)),
-            Values::String(v) => {
-                let result = out[0].write_strings(shape);
-                for o in 0..outer {
-                    for at in 0..count {
-                        let start = (o * len + index(at)?) * inner;
-                        (start..start + inner).for_each(|i| result.push(v.get(i)));
-                    }
-                }
+        out[0].begin(x.dtype(), shape);
+        for o in 0..outer {
+            for at in 0..count {
+                let start = (o * len + index(at)?) * inner;
+                out[0].append(x, start..start + inner);
             }
         }
         Ok(())

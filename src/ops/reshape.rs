@@ -4,7 +4,7 @@
 use super::Kernel;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
-use crate::tensor::{RANK_MAX, Shape, Tensor, Values, View};
+use crate::tensor::{RANK_MAX, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How the new shape follows from the old one.
@@ -104,21 +104,6 @@ fn resolve(to: &[i64], old: Shape, allow_zero: bool) -> Option<Shape> {
     Shape::new(&dims[..to.len()])
 }
 
-/// Copies the elements of `x` into `out` under another shape of equal size.
-pub(crate) fn copy(x: View<'_>, shape: Shape, out: &mut Tensor) {
-    match x.values {
-        Values::Float32(v) => out.write_f32(shape).extend_from_slice(v),
-        Values::Float64(v) => out.write_f64(shape).extend_from_slice(v),
-        Values::Int64(v) => out.write_i64(shape).extend_from_slice(v),
-        Values::Int32(v) => out.write_i32(shape).extend_from_slice(v),
-        Values::Bool(v) => out.write_bool(shape).extend_from_slice(v),
-        Values::String(v) => {
-            let strings = out.write_strings(shape);
-            v.iter().for_each(|s| strings.push(s));
-        }
-    }
-}
-
 impl Kernel for Reshape {
     const NAME: &'static str = "Reshape";
 
@@ -132,7 +117,7 @@ impl Kernel for Reshape {
             .shape(x.shape)
             .filter(|shape| shape.len() == x.shape.len())
             .ok_or_else(|| operands.shape_error(format!("a shape that fits {self:?}"), x.shape))?;
-        copy(x, shape, &mut out[0]);
+        out[0].copy_from(x, shape);
         Ok(())
     }
 }

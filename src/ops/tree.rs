@@ -568,7 +568,8 @@ impl Kernel for TreeEnsemble {
                     Values::Float64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
                     Values::Int64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
                     Values::Int32(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
-                    Values::Bool(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Bool(v) | Values::Uint8(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Int8(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
                     Values::String(_) => return Err(operands.dtype_error(x.dtype())),
                 }
             }

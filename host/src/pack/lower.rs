@@ -1,30 +1,24 @@
 //! Lowering: an ONNX graph becomes a program of the tabular engine.
 //!
-//! Every operator of the graph has one arm in [`Lowering::node`], which builds
+//! Every operator of the graph has one arm in its family's file, which builds
 //! the engine's operator from the node's attributes. What depends on constants
 //! alone is computed here. A node that the engine does not know is an
 //! [`Unsupported`], which sends the model to the neural engine.
 
+mod encode;
+mod linear;
+mod math;
+mod shape;
+mod text;
 mod tree;
 
 use super::onnx::{self, Node};
 use modelet::engine::Workspace;
 use modelet::ops::Op;
-use modelet::ops::arg_max::ArgMax;
-use modelet::ops::cast::Cast;
-use modelet::ops::concat::Concat;
-use modelet::ops::elementwise::{Binary, Unary};
-use modelet::ops::gather::Gather;
-use modelet::ops::linear::{Labels, Linear};
-use modelet::ops::matmul::{Gemm, MatMul};
-use modelet::ops::normalizer::Normalizer;
-use modelet::ops::post_transform::PostTransform;
-use modelet::ops::reshape::Reshape;
-use modelet::ops::scaler::Scaler;
-use modelet::ops::softmax::Softmax;
+use modelet::ops::linear::Labels;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
-use modelet::tensor::{Data, Dtype, Tensor, Values};
+use modelet::tensor::{Data, Dtype, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
@@ -267,13 +261,19 @@ impl<'a> Lowering<'a> {
     /// constants.
     fn emit(&mut self, node: &'a Node, op: Op, inputs: &[&str], dtype: Option<Dtype>) -> Why<()> {
         let constants: Option<Vec<&Tensor>> = inputs.iter().map(|name| self.constant(name)).collect();
-        // An operator with arrays of its own refers to this program's constants.
-        let foldable = !inputs.is_empty() && !matches!(op, Op::Scaler(_));
-        if let (Some(constants), true) = (constants, foldable) {
+        if let (Some(constants), false) = (constants, inputs.is_empty()) {
             let value = fold(op, &constants)?;
             self.bind(node, 0, Value::constant(value));
             return Ok(());
         }
+        self.emit_all(node, op, inputs, &[dtype])
+    }
+
+    /// Emits an operator whose results have these types. Unlike
+    /// [`Lowering::emit`] for operators with arrays of their own, which are this
+    /// program's, and for those with several results. An operand with an empty
+    /// name is absent.
+    fn emit_all(&mut self, node: &'a Node, op: Op, inputs: &[&str], dtypes: &[Option<Dtype>]) -> Why<()> {
         let labels = match inputs {
             // Casts, reshapes and the like keep what the values mean.
             [input] => self.value(input)?.labels.clone(),
@@ -281,12 +281,17 @@ impl<'a> Lowering<'a> {
         };
         let sources = inputs
             .iter()
-            .map(|name| self.source(name).map(|(source, _)| source))
+            .map(|name| match name.is_empty() {
+                true => Ok(Source::None),
+                false => self.source(name).map(|(source, _)| source),
+            })
             .collect::<Why<Vec<_>>>()?;
         let results = self.builder.push(op, sources);
-        let mut value = Value::computed(results[0], dtype, &node.op_type);
-        value.labels = labels;
-        self.bind(node, 0, value);
+        for (index, (result, &dtype)) in results.into_iter().zip(dtypes).enumerate() {
+            let mut value = Value::computed(result, dtype, &node.op_type);
+            value.labels = labels.clone();
+            self.bind(node, index, value);
+        }
         Ok(())
     }
 
@@ -300,165 +305,17 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
         let version = self.version(node);
-        match (onnx::domain(&node.domain), node.op_type.as_str()) {
-            ("ai.onnx.ml", "TreeEnsembleClassifier") => self.tree(node, true),
-            ("ai.onnx.ml", "TreeEnsembleRegressor") => self.tree(node, false),
-            ("ai.onnx.ml", "LinearClassifier") => self.linear(node, true),
-            ("ai.onnx.ml", "LinearRegressor") => self.linear(node, false),
-            ("ai.onnx.ml", "Scaler") => {
-                let list = |name: &str, default: f32| match node.floats(name) {
-                    [] => vec![default],
-                    values => values.to_vec(),
-                };
-                let op = Scaler {
-                    offset: self.builder.array(&list("offset", 0.0)),
-                    scale: self.builder.array(&list("scale", 1.0)),
-                };
-                let input = self.input(node, 0)?;
-                self.emit(node, Op::Scaler(op), &[input], Some(Dtype::Float32))
+        let known = match onnx::domain(&node.domain) {
+            "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
+            "ai.onnx" => {
+                self.shape_node(node, version)? || self.math_node(node, version)? || self.text_node(node, version)?
             }
-            ("ai.onnx.ml", "Normalizer") => {
-                let op = match node.text("norm", "MAX").as_str() {
-                    "MAX" => Normalizer::Max,
-                    "L1" => Normalizer::L1,
-                    "L2" => Normalizer::L2,
-                    other => return Err(format!("norm {other:?}")),
-                };
-                let input = self.input(node, 0)?;
-                self.emit(node, Op::Normalizer(op), &[input], Some(Dtype::Float32))
-            }
-            ("ai.onnx.ml", "ZipMap") => self.zip_map(node),
-            ("ai.onnx.ml", "ArrayFeatureExtractor") => {
-                let (x, y) = (self.input(node, 0)?, self.input(node, 1)?);
-                let dtype = self.dtype(x);
-                // Classes picked by a computed index are labels.
-                let labels = self.constant(x).and_then(labels_of);
-                self.emit(node, Op::Gather(Gather::Columns), &[x, y], dtype)?;
-                if let (Some(labels), Some(value)) = (labels, self.values.get_mut(node.output[0].as_str())) {
-                    value.labels = Some(labels);
-                }
-                Ok(())
-            }
-            ("ai.onnx", "Identity" | "Dropout") => {
-                let input = self.input(node, 0)?;
-                self.alias(node, input)
-            }
-            ("ai.onnx", "Constant") => {
-                let value = constant_of(node)?;
-                self.bind(node, 0, Value::constant(value));
-                Ok(())
-            }
-            ("ai.onnx", "Cast") => {
-                let to = onnx::dtype(node.int("to", 1) as i32).map_err(|t| format!("to {t}"))?;
-                let input = self.input(node, 0)?;
-                if self.dtype(input) == Some(to) {
-                    return self.alias(node, input);
-                }
-                if to == Dtype::String || self.dtype(input) == Some(Dtype::String) {
-                    return Err("casts between text and numbers are not supported".into());
-                }
-                self.emit(node, Op::Cast(Cast { to }), &[input], Some(to))
-            }
-            ("ai.onnx", "Gemm") => self.gemm(node),
-            ("ai.onnx", "MatMul") => {
-                let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
-                let dtype = self.float_operand(a)?;
-                self.emit(node, Op::MatMul(MatMul), &[a, b], dtype)
-            }
-            ("ai.onnx", "Concat") => {
-                let inputs: Vec<&str> = node.input.iter().map(String::as_str).collect();
-                let dtype = inputs.iter().find_map(|name| self.dtype(name));
-                let axis = node.int("axis", 1) as i32;
-                self.emit(node, Op::Concat(Concat { axis }), &inputs, dtype)
-            }
-            ("ai.onnx", "Reshape") => {
-                let input = self.input(node, 0)?;
-                let to = if version < 5 {
-                    node.ints("shape").to_vec()
-                } else {
-                    self.integers(node, 1, "the shape")?
-                };
-                let op = match node.int("allowzero", 0) {
-                    0 => Reshape::To(to),
-                    _ => Reshape::ToAllowZero(to),
-                };
-                self.reshape(node, op, input)
-            }
-            ("ai.onnx", "Flatten") => {
-                let input = self.input(node, 0)?;
-                self.reshape(node, Reshape::Flatten(node.int("axis", 1) as i32), input)
-            }
-            ("ai.onnx", "Squeeze" | "Unsqueeze") => {
-                let input = self.input(node, 0)?;
-                let axes = if version < 13 {
-                    node.ints("axes").to_vec()
-                } else if node.input.len() > 1 {
-                    self.integers(node, 1, "the axes")?
-                } else {
-                    Vec::new()
-                };
-                let axes = axes.into_iter().map(|a| a as i32).collect();
-                let op = match node.op_type.as_str() {
-                    "Squeeze" => Reshape::Squeeze(axes),
-                    _ => Reshape::Unsqueeze(axes),
-                };
-                self.reshape(node, op, input)
-            }
-            ("ai.onnx", "Softmax" | "LogSoftmax") => {
-                let input = self.input(node, 0)?;
-                let flatten = version < 13;
-                let op = Softmax {
-                    axis: node.int("axis", if flatten { 1 } else { -1 }) as i32,
-                    flatten,
-                    log: node.op_type == "LogSoftmax",
-                };
-                let dtype = self.float_operand(input)?;
-                self.emit(node, Op::Softmax(op), &[input], dtype)
-            }
-            ("ai.onnx", "ArgMax" | "ArgMin") => {
-                let input = self.input(node, 0)?;
-                let op = ArgMax {
-                    axis: node.int("axis", 0) as i32,
-                    keep_dims: node.int("keepdims", 1) != 0,
-                    last: node.int("select_last_index", 0) != 0,
-                    min: node.op_type == "ArgMin",
-                };
-                self.emit(node, Op::ArgMax(op), &[input], Some(Dtype::Int64))
-            }
-            ("ai.onnx", "Gather") => {
-                let (x, y) = (self.input(node, 0)?, self.input(node, 1)?);
-                let dtype = self.dtype(x);
-                let op = Gather::Axis(node.int("axis", 0) as i32);
-                self.emit(node, Op::Gather(op), &[x, y], dtype)
-            }
-            ("ai.onnx", "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min") => {
-                let op = match node.op_type.as_str() {
-                    "Add" => Binary::Add,
-                    "Sub" => Binary::Sub,
-                    "Mul" => Binary::Mul,
-                    "Div" => Binary::Div,
-                    "Max" => Binary::Max,
-                    _ => Binary::Min,
-                };
-                if node.input.len() != 2 {
-                    return Err(format!("{} inputs where two are supported", node.input.len()));
-                }
-                if version < 7 {
-                    return Err("the broadcasting of versions before 7 is not supported".into());
-                }
-                let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
-                let dtype = self.dtype(a).or(self.dtype(b));
-                self.emit(node, Op::Binary(op), &[a, b], dtype)
-            }
-            ("ai.onnx", op_type) => match unary(node, op_type, version, self)? {
-                Some(op) => {
-                    let input = self.input(node, 0)?;
-                    let dtype = self.dtype(input);
-                    self.emit(node, Op::Unary(op), &[input], dtype)
-                }
-                None => Err("the tabular engine does not have it".into()),
-            },
-            _ => Err("the tabular engine does not have it".into()),
+            "com.microsoft" => self.text_node(node, version)?,
+            _ => false,
+        };
+        match known {
+            true => Ok(()),
+            false => Err("the tabular engine does not have it".into()),
         }
     }
 
@@ -469,38 +326,6 @@ impl<'a> Lowering<'a> {
             }
             dtype => Ok(dtype),
         }
-    }
-
-    fn reshape(&mut self, node: &'a Node, op: Reshape, input: &str) -> Why<()> {
-        let dtype = self.dtype(input);
-        self.emit(node, Op::Reshape(op), &[input], dtype)
-    }
-
-    fn gemm(&mut self, node: &'a Node) -> Why<()> {
-        let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
-        let dtype = self.float_operand(a)?;
-        let mut op = Gemm {
-            alpha: node.float("alpha", 1.0),
-            beta: node.float("beta", 1.0),
-            trans_a: node.int("transA", 0) != 0,
-            trans_b: node.int("transB", 0) != 0,
-        };
-        let (a, _) = self.source(a)?;
-        let b = match self.constant(b).cloned() {
-            Some(weights) if op.trans_b => {
-                op.trans_b = false;
-                let weights = transpose(&weights)?;
-                self.builder.constant(&weights)
-            }
-            _ => self.source(b)?.0,
-        };
-        let mut inputs = vec![a, b];
-        if let Ok(c) = self.input(node, 2) {
-            inputs.push(self.source(c)?.0);
-        }
-        let results = self.builder.push(Op::Gemm(op), inputs);
-        self.bind(node, 0, Value::computed(results[0], dtype, "Gemm"));
-        Ok(())
     }
 
     /// A classifier's or regressor's two results: labels and scores.
@@ -539,57 +364,6 @@ impl<'a> Lowering<'a> {
             signature::Labels::String(v) => Labels::String(self.builder.strings(v)),
         }
     }
-
-    fn post_transform(node: &Node) -> Why<PostTransform> {
-        let name = node.text("post_transform", "NONE");
-        PostTransform::from_name(&name).ok_or_else(|| format!("post_transform {name:?}"))
-    }
-
-    fn linear(&mut self, node: &'a Node, classifier: bool) -> Why<()> {
-        let labels = classifier.then(|| class_labels(node, "classlabels_ints")).transpose()?;
-        let coefficients = node.floats("coefficients");
-        let intercepts = node.floats("intercepts");
-        let targets = if classifier && !intercepts.is_empty() {
-            intercepts.len()
-        } else if classifier {
-            return Err("a classifier without intercepts".into());
-        } else {
-            usize::try_from(node.int("targets", 1)).map_err(|_| "targets below 0")?
-        };
-        if targets == 0 || coefficients.is_empty() || !coefficients.len().is_multiple_of(targets) {
-            return Err(format!("{} coefficients for {targets} targets", coefficients.len()));
-        }
-        let intercepts = match intercepts {
-            [] => vec![0.0; targets],
-            given if given.len() == targets => given.to_vec(),
-            given => return Err(format!("{} intercepts for {targets} targets", given.len())),
-        };
-        if labels.as_ref().is_some_and(|l| l.len() < targets) {
-            return Err(format!("fewer labels than its {targets} targets"));
-        }
-        let columns = coefficients.len() / targets;
-        let mut weights = Vec::with_capacity(coefficients.len());
-        for column in 0..columns {
-            weights.extend((0..targets).map(|t| coefficients[t * columns + column]));
-        }
-        let op = Linear {
-            weights: self.builder.array(&weights),
-            intercepts: self.builder.array(&intercepts),
-            post_transform: Self::post_transform(node)?,
-            labels: labels.as_ref().map(|l| self.labels(l)),
-        };
-        self.bind_scores(node, Op::Linear(op), labels)
-    }
-
-    fn zip_map(&mut self, node: &'a Node) -> Why<()> {
-        let input = self.input(node, 0)?;
-        let mut value = self.value(input)?.clone();
-        value.labels = Some(class_labels(node, "classlabels_int64s")?);
-        value.zip_map = true;
-        value.operator = "ZipMap".into();
-        self.bind(node, 0, value);
-        Ok(())
-    }
 }
 
 /// The class labels that a node names.
@@ -600,102 +374,6 @@ fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
         ([], strings) => Ok(signature::Labels::String(strings)),
         (ints, _) => Ok(signature::Labels::Int64(ints.to_vec())),
     }
-}
-
-fn labels_of(tensor: &Tensor) -> Option<signature::Labels> {
-    match tensor.view().values {
-        Values::Int64(v) => Some(signature::Labels::Int64(v.to_vec())),
-        Values::Int32(v) => Some(signature::Labels::Int64(v.iter().map(|&v| i64::from(v)).collect())),
-        Values::String(v) => Some(signature::Labels::String(v.iter().map(str::to_owned).collect())),
-        _ => None,
-    }
-}
-
-fn unary(node: &Node, op_type: &str, version: i64, lowering: &Lowering<'_>) -> Why<Option<Unary>> {
-    Ok(Some(match op_type {
-        "Relu" => Unary::Relu,
-        "LeakyRelu" => Unary::LeakyRelu(node.float("alpha", 0.01)),
-        "Elu" => Unary::Elu(node.float("alpha", 1.0)),
-        "Selu" => Unary::Selu {
-            alpha: node.float("alpha", 1.673_263_2),
-            gamma: node.float("gamma", 1.050_701),
-        },
-        "HardSigmoid" => Unary::HardSigmoid {
-            alpha: node.float("alpha", 0.2),
-            beta: node.float("beta", 0.5),
-        },
-        "Sigmoid" => Unary::Sigmoid,
-        "Tanh" => Unary::Tanh,
-        "Softplus" => Unary::Softplus,
-        "Softsign" => Unary::Softsign,
-        "Exp" => Unary::Exp,
-        "Log" => Unary::Log,
-        "Sqrt" => Unary::Sqrt,
-        "Erf" => Unary::Erf,
-        "Neg" => Unary::Neg,
-        "Abs" => Unary::Abs,
-        "Reciprocal" => Unary::Reciprocal,
-        "Floor" => Unary::Floor,
-        "Ceil" => Unary::Ceil,
-        "Clip" => {
-            let bound = |index: usize, attribute: &str, default: f64| -> Why<f64> {
-                if version < 11 {
-                    return Ok(node.get(attribute).map_or(default, |a| f64::from(a.f)));
-                }
-                match node.input.get(index).map(String::as_str) {
-                    None | Some("") => Ok(default),
-                    Some(name) => lowering
-                        .constant(name)
-                        .and_then(|t| t.view().number(0))
-                        .ok_or_else(|| "its bounds depend on the request".to_string()),
-                }
-            };
-            Unary::Clip {
-                min: bound(1, "min", f64::NEG_INFINITY)?,
-                max: bound(2, "max", f64::INFINITY)?,
-            }
-        }
-        _ => return Ok(None),
-    }))
-}
-
-fn constant_of(node: &Node) -> Why<Tensor> {
-    use modelet::tensor::Shape;
-    let vector = |data: Data| Tensor {
-        shape: Shape::vector(data.len()),
-        data,
-    };
-    let scalar = |data: Data| Tensor {
-        shape: Shape::new(&[]).unwrap_or_default(),
-        data,
-    };
-    let Some(attribute) = node.attribute.first() else {
-        return Err("a constant without a value".into());
-    };
-    Ok(match attribute.name.as_str() {
-        "value" => attribute.t.as_ref().ok_or("a constant without a value")?.tensor()?,
-        "value_float" => scalar(Data::Float32(vec![attribute.f])),
-        "value_floats" => vector(Data::Float32(attribute.floats.clone())),
-        "value_int" => scalar(Data::Int64(vec![attribute.i])),
-        "value_ints" => vector(Data::Int64(attribute.ints.clone())),
-        other => return Err(format!("attribute {other:?}")),
-    })
-}
-
-fn transpose(tensor: &Tensor) -> Why<Tensor> {
-    use modelet::tensor::Shape;
-    let &[rows, columns] = tensor.shape.dims() else {
-        return Err(format!("weights of shape {:?}", tensor.shape));
-    };
-    let order = (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c));
-    Ok(Tensor {
-        shape: Shape::matrix(columns, rows),
-        data: match &tensor.data {
-            Data::Float32(v) => Data::Float32(order.map(|i| v[i]).collect()),
-            Data::Float64(v) => Data::Float64(order.map(|i| v[i]).collect()),
-            other => return Err(format!("weights of type {}", other.dtype())),
-        },
-    })
 }
 
 /// Computes an operator on constants.

@@ -181,10 +181,10 @@ pub fn dtype(elem_type: i32) -> Result<Dtype, String> {
         6 => Dtype::Int32,
         9 => Dtype::Bool,
         8 => Dtype::String,
+        2 => Dtype::Uint8,
+        3 => Dtype::Int8,
         other => {
             let name = match other {
-                2 => "uint8",
-                3 => "int8",
                 4 => "uint16",
                 5 => "int16",
                 10 => "float16",
@@ -317,6 +317,14 @@ impl TensorProto {
             Dtype::Bool => Data::Bool(match raw {
                 Some(raw) => raw.iter().map(|&b| u8::from(b != 0)).collect(),
                 None => self.int32_data.iter().map(|&b| u8::from(b != 0)).collect(),
+            }),
+            Dtype::Uint8 => Data::Uint8(match raw {
+                Some(raw) => raw.to_vec(),
+                None => self.int32_data.iter().map(|&v| v as u8).collect(),
+            }),
+            Dtype::Int8 => Data::Int8(match raw {
+                Some(raw) => raw.iter().map(|&v| v as i8).collect(),
+                None => self.int32_data.iter().map(|&v| v as i8).collect(),
             }),
             Dtype::String => {
                 let mut strings = Strings::default();

@@ -48,8 +48,18 @@ impl Mode {
 }
 
 impl<'a> Lowering<'a> {
+    /// The node, if it is one of this family.
+    pub(super) fn tree_node(&mut self, node: &'a Node) -> Why<bool> {
+        match node.op_type.as_str() {
+            "TreeEnsembleClassifier" => self.tree(node, true),
+            "TreeEnsembleRegressor" => self.tree(node, false),
+            _ => return Ok(false),
+        }
+        .map(|()| true)
+    }
+
     /// TreeEnsembleClassifier and TreeEnsembleRegressor, versions 1 and 3.
-    pub(super) fn tree(&mut self, node: &'a Node, classifier: bool) -> Why<()> {
+    fn tree(&mut self, node: &'a Node, classifier: bool) -> Why<()> {
         if let Some(dtype @ (Dtype::Float64 | Dtype::String)) = self.dtype(self.input(node, 0)?) {
             return Err(format!("an input of type {dtype} is not supported"));
         }
