@@ -297,6 +297,10 @@ impl Image {
             }
             buffer.copy_within(from..to, start);
         }
+        // What is not the image is not needed any more, and a snapshot of the
+        // memory keeps no pages of zeros.
+        buffer[..start].fill(0);
+        buffer[start + len..].fill(0);
         Image { buffer, start, len }
     }
 

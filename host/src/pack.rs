@@ -178,6 +178,16 @@ impl Source {
         operators
     }
 
+    /// An operator of the graph that decides by comparisons, which the neural
+    /// engine does not make as ONNX Runtime does.
+    fn exact_operator(&self) -> Option<String> {
+        let nodes = self.model.graph.iter().flat_map(|g| &g.node);
+        let exact = |node: &&onnx::Node| {
+            node.domain == "ai.onnx.ml" && (node.op_type.starts_with("TreeEnsemble") || node.op_type.starts_with("SVM"))
+        };
+        nodes.clone().find(exact).map(onnx::Node::operator)
+    }
+
     fn producer(&self) -> String {
         let model = &self.model;
         [model.producer_name.as_str(), model.producer_version.as_str()]
@@ -236,6 +246,7 @@ pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
     let graph = source.model.graph.as_ref().context("the model has no graph")?;
     let (engine, unsupported) = match source.lower() {
         Ok(_) => (Some(EngineKind::Tabular), None),
+        Err(tabular) if source.exact_operator().is_some() => (None, Some(tabular.to_string())),
         Err(tabular) => match runs_on_neural(&source) {
             Ok(()) => (Some(EngineKind::Neural), Some(tabular.to_string())),
             Err(neural) => (
@@ -319,6 +330,9 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     if expected.is_some() && data.is_none() {
         bail!("--expected holds answers to the rows of --data, which is not given");
     }
+    if holdout.is_some() && data.is_none() {
+        bail!("--holdout adds to the reference of --data, which is not given");
+    }
     if let (Some(label), Some(table)) = (&options.label, &data)
         && table.column(label).is_none()
     {
@@ -335,6 +349,9 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         Ok(lowered) => (EngineKind::Tabular, Some(&lowered.image), lowered.outputs.clone()),
         Err(_) => (EngineKind::Neural, None, lower::declared_outputs(&source.model)),
     };
+    if let (Err(unsupported), Some(operator)) = (&lowered, source.exact_operator()) {
+        bail!("{model_name}: {unsupported}; and the neural engine is no substitute: its {operator} is not exact");
+    }
     let generic = embedded::component(engine, options.wasi).map_err(|e| match &lowered {
         Err(unsupported) => anyhow!("{unsupported}; and {e}").context(model_name.to_string()),
         Ok(_) => anyhow!(e),
@@ -354,11 +371,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     let (task, output) = outputs::provisional(&graph_outputs, &overrides);
     let mut manifest = Manifest {
         format: FORMAT,
-        name: options
-            .name
-            .clone()
-            .or_else(|| overrides.name.clone())
-            .unwrap_or_else(|| stem(&options.model)),
+        name: match options.name.as_ref().or(overrides.name.as_ref()) {
+            Some(name) => checked_name(name)?,
+            None => stem(&options.model),
+        },
         version: options
             .model_version
             .clone()
@@ -433,13 +449,32 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     }
     let held_out = match &holdout {
         Some(table) => {
+            if let Some(feature) = manifest.features.iter().find(|f| table.column(&f.name).is_none()) {
+                bail!("--holdout: the data have no column {:?}", feature.name);
+            }
             let every = (0..table.rows()).collect();
-            Some(Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?)
+            let held_out = Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?;
+            if let Some(rejected) = &held_out.first_rejection {
+                let note = format!(
+                    "{} of {} rows of the holdout are not accepted by the signature, the first one: {rejected}",
+                    held_out.rejected,
+                    table.rows()
+                );
+                if held_out.good == 0 {
+                    bail!("{note}");
+                }
+                notes.push(note);
+            }
+            Some(held_out)
         }
         None => None,
     };
     if data.is_none() {
         notes.push("without --data there is no reference: ranges are unknown, and drift can't be measured".into());
+    } else if holdout.is_none() {
+        notes.push(
+            "without --holdout the drift of predictions can't be measured: scores of training rows are too good".into(),
+        );
     }
     add_reference(&mut manifest, data.is_some(), &answers, held_out.as_ref());
 
@@ -490,6 +525,20 @@ fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
         if path.is_dir() {
             bail!("{} is a directory", path.display());
         }
+        let inputs = [
+            Some(&options.model),
+            options.data.as_ref(),
+            options.holdout.as_ref(),
+            options.expected.as_ref(),
+            options.signature.as_ref(),
+        ];
+        let same = |input: &&PathBuf| match (input.canonicalize(), path.canonicalize()) {
+            (Ok(input), Ok(path)) => input == path,
+            _ => false,
+        };
+        if let Some(input) = inputs.into_iter().flatten().find(same) {
+            bail!("{} is an input, which is not overwritten", input.display());
+        }
         if !options.force && path.exists() {
             bail!("{} exists; --force overwrites it", path.display());
         }
@@ -521,9 +570,30 @@ fn read_overrides(path: Option<&Path>) -> anyhow::Result<Overrides> {
     serde_json::from_str(&text).with_context(named)
 }
 
+/// Whether a model may have this character in its name, which is a part of
+/// paths and of metrics' labels.
+fn in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+fn checked_name(name: &str) -> anyhow::Result<String> {
+    match (1..=128).contains(&name.len()) && name.chars().all(in_names) {
+        true => Ok(name.to_owned()),
+        false => bail!("the name {name:?}: expected 1 to 128 letters, digits, '-', '_' or '.'"),
+    }
+}
+
 fn stem(path: &Path) -> String {
-    path.file_stem()
-        .map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match stem
+        .chars()
+        .take(128)
+        .map(|c| if in_names(c) { c } else { '-' })
+        .collect::<String>()
+    {
+        name if name.is_empty() => "model".into(),
+        name => name,
+    }
 }
 
 /// The columns that the program reads of its first input, where an operator
@@ -574,13 +644,13 @@ fn feature_columns(features: &[Feature], bins: &[Bins]) -> Vec<Column> {
 }
 
 /// Counts how the reference fills the bins, and adds the columns of the label
-/// and the score. Those come from the held-out rows where there are any:
-/// scores of training rows are too good.
+/// and the score. Those are counted over the held-out rows alone: scores of
+/// training rows are too good to hold later ones against.
 fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, held_out: Option<&Answers>) {
     let reference = &mut manifest.reference;
     let output = &manifest.output;
-    let counted = |bins: &Bins, numbers: &mut dyn Iterator<Item = u8>| -> Vec<u64> {
-        if !has_data {
+    let counted = |known: bool, bins: &Bins, numbers: &mut dyn Iterator<Item = u8>| -> Vec<u64> {
+        if !known {
             return Vec::new();
         }
         let mut counts = vec![0; bins.len()];
@@ -596,7 +666,7 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
     }
     for (index, column) in reference.columns.iter_mut().enumerate() {
         let numbers = answers.bins.iter().skip(index).step_by(answers.columns.max(1));
-        column.counts = counted(&column.bins, &mut numbers.copied());
+        column.counts = counted(has_data, &column.bins, &mut numbers.copied());
     }
     let scored = held_out.unwrap_or(answers);
     if !output.labels.is_empty() {
@@ -604,7 +674,11 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
         let bins = Bins::from_categories(labels.collect());
         reference.columns.push(Column {
             name: "prediction".into(),
-            counts: counted(&bins, &mut scored.classes.iter().map(|&class| bins.index(class))),
+            counts: counted(
+                held_out.is_some(),
+                &bins,
+                &mut scored.classes.iter().map(|&class| bins.index(class)),
+            ),
             bins,
         });
     }
@@ -619,7 +693,11 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
     };
     reference.columns.push(Column {
         name: "score".into(),
-        counts: counted(&bins, &mut scored.monitored.iter().map(|&score| bins.number(score))),
+        counts: counted(
+            held_out.is_some(),
+            &bins,
+            &mut scored.monitored.iter().map(|&score| bins.number(score)),
+        ),
         bins,
     });
 }

@@ -6,7 +6,7 @@
 //! (and reads `NaN` and `Infinity`, which Python's `json` writes, as numbers
 //! that are not finite); numbers are rounded correctly, once.
 
-use super::{Batch, ReadError};
+use super::{Batch, ReadError, id_of};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
 use std::borrow::Cow;
 
@@ -405,28 +405,13 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The value of `id`, which is text or a number.
-    fn id(&mut self, batch: &mut Batch) -> Read<()> {
+    /// The value of `id`.
+    fn id(&mut self) -> Read<Result<Option<String>, (FaultCode, String)>> {
         self.peek();
         let start = self.at;
-        match self.value()? {
-            Value::Text(id) if id.len() <= 256 => batch.id = Some(id.into_owned()),
-            Value::Number(n) if n.is_finite() => batch.id = Some(self.text[start..self.at].to_owned()),
-            Value::Null => {}
-            Value::Text(_) => batch.fault(
-                Subject::Name("id".into()),
-                FaultCode::TooLong,
-                "an id has at most 256 bytes".into(),
-                None,
-            ),
-            _ => batch.fault(
-                Subject::Name("id".into()),
-                FaultCode::Type,
-                "an id is a text or a number".into(),
-                None,
-            ),
-        }
-        Ok(())
+        let value = self.value()?;
+        let written = &self.text[start..self.at];
+        Ok(id_of(value, || written.to_owned()))
     }
 
     /// One record: `{"features": {...}, "id": ...}`, or with `bare` also the
@@ -469,7 +454,11 @@ impl<'a> Json<'a> {
                         features = true;
                         self.features(schema, batch)?;
                     }
-                    "id" if schema.find("id", 0).is_none() => self.id(batch)?,
+                    // A bare record may have a feature of this name.
+                    "id" if !bare || schema.find("id", 0).is_none() => match self.id()? {
+                        Ok(id) => batch.id = id.or(batch.id.take()),
+                        Err((code, message)) => batch.fault(Subject::Name("id".into()), code, message, None),
+                    },
                     "features" if schema.find("features", 0).is_none() => {
                         features = true;
                         let value = self.value()?;
@@ -569,10 +558,9 @@ impl<'a> Json<'a> {
                             }
                         }
                     }
-                    "id" => match self.value()? {
-                        Value::Text(id) if id.len() <= 256 => batch.id = Some(id.into_owned()),
-                        Value::Null => {}
-                        _ => return self.error("\"id\" is not a text of at most 256 bytes"),
+                    "id" => match self.id()? {
+                        Ok(id) => batch.id = id,
+                        Err((_, message)) => return self.error(message),
                     },
                     name => {
                         return self.error(format!(
