@@ -159,13 +159,28 @@ impl Batch {
         self.bins.resize(self.bins.len() + schema.len(), BIN_REJECTED);
     }
 
+    /// The feature that likely comes next: a caller keeps to one order, which
+    /// need not be the signature's.
+    #[inline]
+    pub(crate) fn expected(&self) -> usize {
+        let place = self.open.names;
+        self.order.get(place).map_or(place, |&index| index as usize)
+    }
+
+    /// Takes a value of the open record for the feature that was
+    /// [`Batch::expected`].
+    #[inline]
+    pub(crate) fn put_expected(&mut self, schema: &Schema, value: Value<'_>) {
+        let index = self.expected();
+        self.open.names += 1;
+        self.put_at(schema, index, value);
+    }
+
     /// Takes a value of the open record.
     #[inline]
     pub(crate) fn put(&mut self, schema: &Schema, name: &str, value: Value<'_>) {
-        // A caller keeps to one order, which need not be the signature's.
-        let place = self.open.names;
+        let (place, hint) = (self.open.names, self.expected());
         self.open.names += 1;
-        let hint = self.order.get(place).map_or(place, |&index| index as usize);
         match schema.find(name, hint) {
             Some(index) => {
                 if index != hint && place < schema.len() {

@@ -144,6 +144,8 @@ pub(crate) type Complaint = (FaultCode, String);
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) name: String,
+    /// The name as JSON mostly has it, in quotes.
+    pub(crate) key: String,
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
@@ -371,8 +373,11 @@ impl Check {
         names.sort_by(|a, b| a.name.cmp(&b.name));
         codes.sort_by(|a, b| a.code.total_cmp(&b.code));
         codes.dedup_by(|a, b| a.code == b.code);
+        let mut key = Vec::new();
+        crate::api::json::text(&mut key, &feature.name);
         Check {
             name: feature.name.clone(),
+            key: String::from_utf8(key).unwrap_or_default(),
             kind: feature.kind,
             dtype,
             nullable: feature.nullable,
