@@ -36,6 +36,14 @@ compile_error!("program images are little-endian and used in place");
 
 const MAGIC: &[u8; 8] = b"MDLTPRG\0";
 const VERSION: u32 = 1;
+/// How a program stands in an ONNX graph that the neural engine runs.
+pub mod graph {
+    /// The operator, of the default domain.
+    pub const OPERATOR: &str = "ModeletProgram";
+    /// The attribute that holds the image, a string.
+    pub const ATTRIBUTE: &str = "program";
+}
+
 const HEADER_START: usize = 24;
 /// Alignment of every constant and of the image itself.
 pub(crate) const ALIGN: usize = 16;

@@ -13,6 +13,7 @@
 
 mod features;
 mod lower;
+mod mixed;
 pub mod onnx;
 mod outputs;
 mod overrides;
@@ -36,11 +37,13 @@ use modelet::program::{Image, Program};
 use modelet::signature::{
     Category, Column, EngineKind, FORMAT, Feature, Manifest, Provenance, Reference, ScoreKind, Unknown,
 };
+use modelet::tensor::Dtype;
 use outputs::Probe;
 use overrides::Overrides;
 use rows::Answers;
 use serde::Serialize;
 use snapshot::Packer;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -166,8 +169,7 @@ impl Source {
     }
 
     fn lower(&self) -> Result<Lowered, Unsupported> {
-        let inputs: Vec<_> = self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect();
-        lower(&self.model, &inputs)
+        lower(&self.model, &self.lowered_inputs())
     }
 
     fn operators(&self) -> BTreeMap<String, u32> {
@@ -178,14 +180,17 @@ impl Source {
         operators
     }
 
-    /// An operator of the graph that decides by comparisons, which the neural
-    /// engine does not make as ONNX Runtime does.
-    fn exact_operator(&self) -> Option<String> {
-        let nodes = self.model.graph.iter().flat_map(|g| &g.node);
-        let exact = |node: &&onnx::Node| {
-            node.domain == "ai.onnx.ml" && (node.op_type.starts_with("TreeEnsemble") || node.op_type.starts_with("SVM"))
-        };
-        nodes.clone().find(exact).map(onnx::Node::operator)
+    /// The graph for the neural engine: as it is, or with the nodes that it
+    /// lacks as programs of the tabular one.
+    fn neural(&self) -> Result<Cow<'_, [u8]>, Unsupported> {
+        Ok(match mixed::rewrite(&self.model, &self.lowered_inputs())? {
+            Some(bytes) => Cow::Owned(bytes),
+            None => Cow::Borrowed(&self.bytes),
+        })
+    }
+
+    fn lowered_inputs(&self) -> Vec<(String, Dtype)> {
+        self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect()
     }
 
     fn producer(&self) -> String {
@@ -246,7 +251,6 @@ pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
     let graph = source.model.graph.as_ref().context("the model has no graph")?;
     let (engine, unsupported) = match source.lower() {
         Ok(_) => (Some(EngineKind::Tabular), None),
-        Err(tabular) if source.exact_operator().is_some() => (None, Some(tabular.to_string())),
         Err(tabular) => match runs_on_neural(&source) {
             Ok(()) => (Some(EngineKind::Neural), Some(tabular.to_string())),
             Err(neural) => (
@@ -305,7 +309,8 @@ fn runs_on_neural(source: &Source) -> Result<(), String> {
         provenance: Provenance::default(),
     };
     let load = || -> anyhow::Result<()> {
-        let bundle = write_bundle(&manifest, (Section::Onnx, &source.bytes), None)?;
+        let graph = source.neural()?;
+        let bundle = write_bundle(&manifest, (Section::Onnx, &graph), None)?;
         Packer::new(generic)?.load(&bundle).map(drop)
     };
     load().map_err(|e| format!("{e:#}"))
@@ -349,9 +354,6 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         Ok(lowered) => (EngineKind::Tabular, Some(&lowered.image), lowered.outputs.clone()),
         Err(_) => (EngineKind::Neural, None, lower::declared_outputs(&source.model)),
     };
-    if let (Err(unsupported), Some(operator)) = (&lowered, source.exact_operator()) {
-        bail!("{model_name}: {unsupported}; and the neural engine is no substitute: its {operator} is not exact");
-    }
     let generic = embedded::component(engine, options.wasi).map_err(|e| match &lowered {
         Err(unsupported) => anyhow!("{unsupported}; and {e}").context(model_name.to_string()),
         Ok(_) => anyhow!(e),
@@ -394,9 +396,13 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         output,
         provenance: provenance(&source, options)?,
     };
+    let neural;
     let body: (Section, &[u8]) = match image {
         Some(image) => (Section::Program, image),
-        None => (Section::Onnx, &source.bytes),
+        None => {
+            neural = source.neural().with_context(|| model_name.to_string())?;
+            (Section::Onnx, &neural)
+        }
     };
 
     progress.start("preparing the component", None, Unit::Rows);
