@@ -302,12 +302,7 @@ pub(super) fn keys_of(builder: &mut Builder, keys: &Tensor, order: &[usize]) -> 
 
 /// What a lookup makes of class labels: `table` has the values of the keys at
 /// `order`, and then the default.
-fn renamed(
-    labels: &signature::Labels,
-    keys: &Tensor,
-    table: &Tensor,
-    order: &[usize],
-) -> Option<signature::Labels> {
+fn renamed(labels: &signature::Labels, keys: &Tensor, table: &Tensor, order: &[usize]) -> Option<signature::Labels> {
     let rank = |label: &dyn Fn(usize) -> bool| order.iter().position(|&at| label(at)).unwrap_or(order.len());
     let ranks: Vec<usize> = match (labels, keys.view().values) {
         (signature::Labels::Int64(labels), Values::Int64(keys)) => {

@@ -11,6 +11,7 @@ use modelet::ops::regex::RegexFullMatch;
 use modelet::ops::text::{Case, StringNormalizer, StringSplit, TextPair};
 use modelet::ops::tf_idf::{Grams, TfIdf};
 use modelet::ops::tokenizer::{Tokenizer, Tokens};
+use modelet::signature::Labels;
 use modelet::tensor::{Data, Dtype, Tensor};
 
 impl<'a> Lowering<'a> {
@@ -25,10 +26,14 @@ impl<'a> Lowering<'a> {
                     return Ok(false);
                 }
                 let to = to.map_err(|t| format!("to {t}"))?;
-                match from == Some(to) {
-                    true => self.alias(node, input),
-                    false => self.emit(node, Op::Cast(Cast { to }), &[input], Some(to)),
+                if from == Some(to) {
+                    return self.alias(node, input).map(|()| true);
                 }
+                self.emit(node, Op::Cast(Cast { to }), &[input], Some(to))?;
+                if let Some(value) = self.values.get_mut(node.output[0].as_str()) {
+                    value.labels = value.labels.take().and_then(|labels| cast_labels(labels, to));
+                }
+                Ok(())
             }
             ("ai.onnx", "Equal") => {
                 let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
@@ -223,6 +228,19 @@ impl<'a> Lowering<'a> {
             weights: self.builder.array(weights),
         };
         self.emit_all(node, Op::TfIdf(op), &[input], &[Some(Dtype::Float32)])
+    }
+}
+
+/// What a cast makes of class labels.
+fn cast_labels(labels: Labels, to: Dtype) -> Option<Labels> {
+    match (labels, to) {
+        (Labels::Int64(v), Dtype::String) => Some(Labels::String(v.iter().map(i64::to_string).collect())),
+        (Labels::String(v), Dtype::Int64) => v
+            .iter()
+            .map(|v| v.parse().ok())
+            .collect::<Option<_>>()
+            .map(Labels::Int64),
+        _ => None,
     }
 }
 

@@ -57,7 +57,10 @@ fn emit(piece: &Piece, next: u16, states: &mut Vec<State>) -> Result<u16, String
     match piece {
         Piece::Read(ranges) => push(State::Read(ranges.clone(), next), states),
         Piece::Look(look) => push(State::Look(*look, next), states),
-        Piece::Sequence(pieces) => pieces.iter().rev().try_fold(next, |next, piece| emit(piece, next, states)),
+        Piece::Sequence(pieces) => pieces
+            .iter()
+            .rev()
+            .try_fold(next, |next, piece| emit(piece, next, states)),
         Piece::OneOf(pieces) => {
             let mut first = None;
             for piece in pieces.iter().rev() {
@@ -335,7 +338,12 @@ impl Parser<'_> {
             "xdigit" => u8::is_ascii_hexdigit,
             _ => return Err(format!("a class named {name:?}")),
         };
-        let ranges = merged((0..128u8).filter(member).map(|b| (u32::from(b), u32::from(b))).collect());
+        let ranges = merged(
+            (0..128u8)
+                .filter(member)
+                .map(|b| (u32::from(b), u32::from(b)))
+                .collect(),
+        );
         Ok(if negative { negated(ranges) } else { ranges })
     }
 }
@@ -422,7 +430,11 @@ mod tests {
             ("[]a-]+", "a-]", "b"),
             ("[[:alpha:]_]*", "a_", "1"),
             (r"\x41\.\x{e9}", "A.é", "AxE"),
-            (r"(\W|^)[\w.\-]{0,25}@(yahoo|gmail)\.com(\W|$)", "a.b@gmail.com", "a@b.com"),
+            (
+                r"(\W|^)[\w.\-]{0,25}@(yahoo|gmail)\.com(\W|$)",
+                "a.b@gmail.com",
+                "a@b.com",
+            ),
             (r"a\b.\b\w\Bc", "a bc", "abbc"),
             (".", "é", "\n"),
             ("", "", "a"),
@@ -435,7 +447,20 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused() {
-        for pattern in ["(", ")", "a**", "*", "[a", "[b-a]", r"\pL", "(?i)a", r"\", "a{2,1}", "(a{1000}){1000}", r"\1"] {
+        for pattern in [
+            "(",
+            ")",
+            "a**",
+            "*",
+            "[a",
+            "[b-a]",
+            r"\pL",
+            "(?i)a",
+            r"\",
+            "a{2,1}",
+            "(a{1000}){1000}",
+            r"\1",
+        ] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
     }
