@@ -211,14 +211,16 @@ fn list(node: &Node, name: &str) -> Why<Option<Tensor>> {
         let tensor = tensor.tensor().map_err(|why| format!("{name}_tensor: {why}"))?;
         return Ok(Some(vector(tensor.data)));
     }
-    let data = if node.get(&format!("{name}_strings")).is_some() {
-        Data::String(strings(&node.texts(&format!("{name}_strings"))))
-    } else if node.get(&format!("{name}_int64s")).is_some() {
-        Data::Int64(node.ints(&format!("{name}_int64s")).to_vec())
-    } else if node.get(&format!("{name}_floats")).is_some() {
-        Data::Float32(node.floats(&format!("{name}_floats")).to_vec())
-    } else {
-        return Ok(None);
+    // Exporters may give the lists of the other types too, with nothing in them.
+    let strings = strings(&node.texts(&format!("{name}_strings")));
+    let ints = node.ints(&format!("{name}_int64s"));
+    let floats = node.floats(&format!("{name}_floats"));
+    let data = match (strings.len(), ints, floats) {
+        (0, [], []) => return Ok(None),
+        (_, [], []) => Data::String(strings),
+        (0, ints, []) => Data::Int64(ints.to_vec()),
+        (0, [], floats) => Data::Float32(floats.to_vec()),
+        _ => return Err(format!("{name} of several types")),
     };
     Ok(Some(vector(data)))
 }

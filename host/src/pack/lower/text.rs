@@ -29,11 +29,16 @@ impl<'a> Lowering<'a> {
                 if from == Some(to) {
                     return self.alias(node, input).map(|()| true);
                 }
-                self.emit(node, Op::Cast(Cast { to }), &[input], Some(to))?;
-                if let Some(value) = self.values.get_mut(node.output[0].as_str()) {
-                    value.labels = value.labels.take().and_then(|labels| cast_labels(labels, to));
+                self.cast_text(node, input, to)
+            }
+            ("ai.onnx", "CastLike") => {
+                let (input, like) = (self.input(node, 0)?, self.input(node, 1)?);
+                match (self.dtype(input), self.dtype(like)) {
+                    (Some(from), Some(to)) if from != to && (from == Dtype::String || to == Dtype::String) => {
+                        self.cast_text(node, input, to)
+                    }
+                    _ => return Ok(false),
                 }
-                Ok(())
             }
             ("ai.onnx", "Equal") => {
                 let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
@@ -70,6 +75,14 @@ impl<'a> Lowering<'a> {
             _ => return Ok(false),
         }
         .map(|()| true)
+    }
+
+    fn cast_text(&mut self, node: &'a Node, input: &str, to: Dtype) -> Why<()> {
+        self.emit(node, Op::Cast(Cast { to }), &[input], Some(to))?;
+        if let Some(value) = node.output.first().and_then(|name| self.values.get_mut(name.as_str())) {
+            value.labels = value.labels.take().and_then(|labels| cast_labels(labels, to));
+        }
+        Ok(())
     }
 
     fn string_normalizer(&mut self, node: &'a Node) -> Why<()> {
@@ -142,9 +155,10 @@ impl<'a> Lowering<'a> {
 
     fn tf_idf(&mut self, node: &'a Node) -> Why<()> {
         let input = self.input(node, 0)?;
-        let pool = match node.get("pool_strings") {
-            Some(_) => vector(Data::String(strings(&node.texts("pool_strings")))),
-            None => vector(Data::Int64(node.ints("pool_int64s").to_vec())),
+        let texts = node.texts("pool_strings");
+        let pool = match texts.is_empty() {
+            false => vector(Data::String(strings(&texts))),
+            true => vector(Data::Int64(node.ints("pool_int64s").to_vec())),
         };
         let total = pool.shape.len();
         let text = matches!(pool.data, Data::String(_));
@@ -216,9 +230,14 @@ impl<'a> Lowering<'a> {
             "IDF" | "TFIDF" => node.floats("weights"),
             _ => return Err(format!("mode {mode:?}")),
         };
-        if !weights.is_empty() && weights.len() != width as usize {
-            return Err(format!("{} weights for {width} columns", weights.len()));
-        }
+        // ONNX Runtime takes the weight at the index of the column, not of the
+        // n-gram in the pool.
+        let weights = match weights {
+            [] => weights,
+            _ => weights
+                .get(..width as usize)
+                .ok_or_else(|| format!("{} weights for {width} columns", weights.len()))?,
+        };
         let op = TfIdf {
             items: keys_of(&mut self.builder, &pool, &order)?,
             grams,
