@@ -25,8 +25,6 @@ pub struct TfIdf {
     pub skips: u64,
     /// Whether a column tells the occurrence of its n-gram, not the count.
     pub binary: bool,
-    /// One for each column, by which the count is multiplied, or none.
-    pub weights: Slice<f32>,
 }
 
 /// The n-grams of one length.
@@ -38,20 +36,22 @@ pub struct Grams {
     pub ranks: Slice<u32>,
     /// The column of each.
     pub columns: Slice<u32>,
+    /// What each counts for; nothing if that is 1.
+    pub weights: Slice<f32>,
 }
 
 impl Grams {
-    /// The column of the n-gram of items that begin with the first of `row`,
+    /// The index of the n-gram of items that begin with the first of `row`,
     /// `step` apart.
-    fn find(ranks: &[u32], columns: &[u32], length: usize, row: &[u32], step: usize) -> Option<usize> {
-        let (mut low, mut high) = (0, columns.len());
+    fn find(ranks: &[u32], length: usize, row: &[u32], step: usize) -> Option<usize> {
+        let (mut low, mut high) = (0, ranks.len() / length);
         while low < high {
             let middle = low + (high - low) / 2;
             let gram = &ranks[middle * length..(middle + 1) * length];
             match gram.iter().cmp(row.iter().step_by(step).take(length)) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some(columns[middle] as usize),
+                Ordering::Equal => return Some(middle),
             }
         }
         None
@@ -63,25 +63,26 @@ impl Kernel for TfIdf {
 
     fn check(&self, constants: &Constants<'_>) -> Result<(), String> {
         self.items.check(constants)?;
-        for Grams { length, ranks, columns } in &self.grams {
-            let ranks = constants.check(*ranks, "n-grams")?;
-            let columns = constants.check(*columns, "columns")?;
-            if *length == 0 || columns.len().checked_mul(*length as usize) != Some(ranks.len()) {
+        for grams in &self.grams {
+            let length = grams.length;
+            let ranks = constants.check(grams.ranks, "n-grams")?;
+            let columns = constants.check(grams.columns, "columns")?;
+            let weights = constants.check(grams.weights, "weights")?;
+            if length == 0 || columns.len().checked_mul(length as usize) != Some(ranks.len()) {
                 return Err(format!(
                     "{} items for {} n-grams of {length}",
                     ranks.len(),
                     columns.len()
                 ));
             }
+            if !weights.is_empty() && weights.len() != columns.len() {
+                return Err(format!("{} weights for {} n-grams", weights.len(), columns.len()));
+            }
             if let Some(column) = columns.iter().find(|&&column| column >= self.width) {
                 return Err(format!("column {column} of {}", self.width));
             }
         }
-        match constants.check(self.weights, "weights")?.len() {
-            0 => Ok(()),
-            count if count == self.width as usize => Ok(()),
-            count => Err(format!("{count} weights for {} columns", self.width)),
-        }
+        Ok(())
     }
 
     fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError> {
@@ -99,7 +100,6 @@ impl Kernel for TfIdf {
         if !self.items.ranks(&constants, x, false, &mut scratch.indices) {
             return Err(operands.dtype_error(x.dtype()));
         }
-        let weights = constants.get(self.weights);
         let result = out[0].write_f32(shape);
         result.resize(rows * width, 0.0);
         for index in 0..rows {
@@ -107,6 +107,7 @@ impl Kernel for TfIdf {
             let counts = &mut result[index * width..(index + 1) * width];
             for grams in &self.grams {
                 let (ranks, columns) = (constants.get(grams.ranks), constants.get(grams.columns));
+                let weights = constants.get(grams.weights);
                 let n = grams.length as usize;
                 // The step must leave room for the other items of an n-gram.
                 let longest = match n {
@@ -116,8 +117,9 @@ impl Kernel for TfIdf {
                 let longest = longest.min(usize::try_from(self.skips).unwrap_or(usize::MAX).saturating_add(1));
                 for step in 1..=longest {
                     for start in 0..row.len().saturating_sub((n - 1) * step) {
-                        if let Some(column) = Grams::find(ranks, columns, n, &row[start..], step) {
-                            let weight = weights.get(column).copied().unwrap_or(1.0);
+                        if let Some(gram) = Grams::find(ranks, n, &row[start..], step) {
+                            let column = columns[gram] as usize;
+                            let weight = weights.get(gram).copied().unwrap_or(1.0);
                             if self.binary {
                                 counts[column] = weight;
                             } else {
@@ -140,19 +142,23 @@ mod tests {
     use crate::program::Builder;
     use crate::tensor::Data;
 
+    const NONE: [&[f32]; 2] = [&[], &[]];
+
     /// 1-grams 2, 3 and 2-grams (2, 3), (3, 2), (2, 2) of the columns 4, 0, 1,
     /// 2, 3.
-    fn op(skips: u64, binary: bool, weights: &'static [f32]) -> impl Fn(&mut Builder) -> Op {
+    fn op(skips: u64, binary: bool, weights: [&'static [f32]; 2]) -> impl Fn(&mut Builder) -> Op {
         move |b| {
             let ones = Grams {
                 length: 1,
                 ranks: b.array(&[0, 1]),
                 columns: b.array(&[4, 0]),
+                weights: b.array(weights[0]),
             };
             let twos = Grams {
                 length: 2,
                 ranks: b.array(&[0, 0, 0, 1, 1, 0]),
                 columns: b.array(&[3, 1, 2]),
+                weights: b.array(weights[1]),
             };
             Op::TfIdf(TfIdf {
                 items: Keys::Int64(b.array(&[2, 3])),
@@ -160,7 +166,6 @@ mod tests {
                 width: 5,
                 skips,
                 binary,
-                weights: b.array(weights),
             })
         }
     }
@@ -168,19 +173,19 @@ mod tests {
     #[test]
     fn n_grams_are_counted_with_every_skip_and_items_once() {
         let x = tensor(&[2, 4], Data::Int64(vec![2, 3, 2, 7, 7, 7, 7, 7]));
-        let plain = run(op(0, false, &[]), std::slice::from_ref(&x)).unwrap();
+        let plain = run(op(0, false, NONE), std::slice::from_ref(&x)).unwrap();
         let zeros = [0.0; 5];
         let expected = [[1.0, 1.0, 1.0, 0.0, 2.0], zeros].concat();
         assert_eq!(plain[0], tensor(&[2, 5], Data::Float32(expected)));
-        let skipping = run(op(u64::MAX, false, &[]), &[x]).unwrap();
+        let skipping = run(op(u64::MAX, false, NONE), &[x]).unwrap();
         let expected = [[1.0, 1.0, 1.0, 1.0, 2.0], zeros].concat();
         assert_eq!(skipping[0], tensor(&[2, 5], Data::Float32(expected)));
     }
 
     #[test]
-    fn weights_are_the_columns_and_binary_is_no_count() {
+    fn weights_are_the_n_grams_and_binary_is_no_count() {
         let x = tensor(&[3], Data::Int32(vec![2, 2, 3]));
-        const WEIGHTS: &[f32] = &[0.5, 2.0, 3.0, 4.0, 0.25];
+        const WEIGHTS: [&[f32]; 2] = [&[0.25, 0.5], &[4.0, 2.0, 3.0]];
         let counts = run(op(0, false, WEIGHTS), std::slice::from_ref(&x)).unwrap();
         assert_eq!(counts[0], tensor(&[5], Data::Float32(vec![0.5, 2.0, 0.0, 4.0, 0.5])));
         let binary = run(op(0, true, WEIGHTS), &[x]).unwrap();
@@ -191,10 +196,10 @@ mod tests {
     fn empty_rows_have_no_counts() {
         let x = tensor(&[2, 0], Data::Int64(vec![]));
         assert_eq!(
-            run(op(3, false, &[]), &[x]).unwrap()[0],
+            run(op(3, false, NONE), &[x]).unwrap()[0],
             tensor(&[2, 5], Data::Float32(vec![0.0; 10]))
         );
         let wrong = texts(&[1], &["2"]);
-        assert!(matches!(run(op(0, false, &[]), &[wrong]), Err(RunError::Dtype { .. })));
+        assert!(matches!(run(op(0, false, NONE), &[wrong]), Err(RunError::Dtype { .. })));
     }
 }

@@ -189,6 +189,16 @@ impl<'a> Lowering<'a> {
             .collect::<Why<Vec<u32>>>()?;
         let width = columns.iter().max().ok_or("no ngram_indexes")? + 1;
 
+        let mode = node.text("mode", "");
+        let weights = match mode.as_str() {
+            "TF" => &[],
+            "IDF" | "TFIDF" => node.floats("weights"),
+            _ => return Err(format!("mode {mode:?}")),
+        };
+        if !weights.is_empty() && weights.len() != columns.len() {
+            return Err(format!("{} weights for {} n-grams", weights.len(), columns.len()));
+        }
+
         let order = sorted(&pool, false)?;
         let items = ranks(&pool, &order);
         let counts = node.ints("ngram_counts");
@@ -206,45 +216,33 @@ impl<'a> Lowering<'a> {
             let columns = columns
                 .get(first..first + count)
                 .ok_or_else(|| format!("{} ngram_indexes for more n-grams", columns.len()))?;
+            let weights = weights.get(first..first + count).unwrap_or(&[]);
             first += count;
             if count == 0 || !(shortest..=longest).contains(&n) {
                 continue;
             }
-            let mut sorted: Vec<(&[u32], u32)> = items.chunks_exact(n).zip(columns.iter().copied()).collect();
+            let mut sorted: Vec<(&[u32], usize)> = items.chunks_exact(n).zip(0..).collect();
             sorted.sort_unstable();
             if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                 return Err(format!("one of the {n}-grams is there twice"));
             }
             let ranks: Vec<u32> = sorted.iter().flat_map(|(gram, _)| gram.iter().copied()).collect();
-            let columns: Vec<u32> = sorted.iter().map(|&(_, column)| column).collect();
+            let columns: Vec<u32> = sorted.iter().map(|&(_, at)| columns[at]).collect();
+            let weights: Vec<f32> = sorted.iter().filter_map(|&(_, at)| weights.get(at).copied()).collect();
             grams.push(Grams {
                 length: n as u32,
                 ranks: self.builder.array(&ranks),
                 columns: self.builder.array(&columns),
+                weights: self.builder.array(&weights),
             });
         }
 
-        let mode = node.text("mode", "");
-        let weights = match mode.as_str() {
-            "TF" => &[],
-            "IDF" | "TFIDF" => node.floats("weights"),
-            _ => return Err(format!("mode {mode:?}")),
-        };
-        // ONNX Runtime takes the weight at the index of the column, not of the
-        // n-gram in the pool.
-        let weights = match weights {
-            [] => weights,
-            _ => weights
-                .get(..width as usize)
-                .ok_or_else(|| format!("{} weights for {width} columns", weights.len()))?,
-        };
         let op = TfIdf {
             items: keys_of(&mut self.builder, &pool, &order)?,
             grams,
             width,
             skips: u64::try_from(skips).map_err(|_| format!("max_skip_count {skips}"))?,
             binary: mode == "IDF",
-            weights: self.builder.array(weights),
         };
         self.emit_all(node, Op::TfIdf(op), &[input], &[Some(Dtype::Float32)])
     }
