@@ -21,6 +21,7 @@ pub struct Workspace {
 pub(crate) struct Scratch {
     pub(crate) f32: Vec<f32>,
     pub(crate) scores: Vec<f32>,
+    pub(crate) indices: Vec<u32>,
 }
 
 /// Why a program could not be run on an input that its signature accepts.
@@ -45,6 +46,13 @@ pub enum RunError {
     },
     /// The neural engine's own words.
     Neural(String),
+    /// An element is of the right type and yet not one that the operator takes.
+    Value {
+        /// The operator.
+        op: &'static str,
+        /// What is wrong with it, in words.
+        what: String,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -55,6 +63,7 @@ impl fmt::Display for RunError {
                 write!(f, "{op}: expected {expected} but got {got:?}")
             }
             RunError::Neural(what) => f.write_str(what),
+            RunError::Value { op, what } => write!(f, "{op}: {what}"),
         }
     }
 }
@@ -112,6 +121,14 @@ impl<'a> Operands<'a> {
     /// An error about an operand's element type.
     pub(crate) fn dtype_error(&self, got: Dtype) -> RunError {
         RunError::Dtype { op: self.op, got }
+    }
+
+    /// An error about an element.
+    pub(crate) fn value_error(&self, what: impl Into<String>) -> RunError {
+        RunError::Value {
+            op: self.op,
+            what: what.into(),
+        }
     }
 }
 

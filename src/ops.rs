@@ -12,17 +12,25 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 pub mod arg_max;
+pub mod binarizer;
 pub mod cast;
 pub mod concat;
 pub mod elementwise;
+pub mod feature_vectorizer;
 pub mod gather;
+pub mod imputer;
 pub mod linear;
+pub mod lookup;
 pub mod matmul;
 pub mod normalizer;
 pub mod post_transform;
+pub mod regex;
 pub mod reshape;
 pub mod scaler;
 pub mod softmax;
+pub mod text;
+pub mod tf_idf;
+pub mod tokenizer;
 pub mod tree;
 
 /// What every operator says of itself.
@@ -106,6 +114,28 @@ operators! {
     ArgMax(arg_max::ArgMax),
     /// Elements picked by index along an axis.
     Gather(gather::Gather),
+    /// Keys replaced by their values.
+    Lookup(lookup::Lookup),
+    /// Categories as columns of 0 and 1.
+    OneHot(lookup::OneHot),
+    /// Missing values replaced.
+    Imputer(imputer::Imputer),
+    /// 1 above a threshold, else 0.
+    Binarizer(binarizer::Binarizer),
+    /// Numbers of any type side by side as float32.
+    FeatureVectorizer(feature_vectorizer::FeatureVectorizer),
+    /// Case and stop words.
+    StringNormalizer(text::StringNormalizer),
+    /// Two operands of text, broadcast.
+    TextPair(text::TextPair),
+    /// Texts cut at a delimiter.
+    StringSplit(text::StringSplit),
+    /// Whether texts match a regular expression whole.
+    RegexFullMatch(regex::RegexFullMatch),
+    /// Texts cut into tokens.
+    Tokenizer(tokenizer::Tokenizer),
+    /// Counts of n-grams.
+    TfIdf(tf_idf::TfIdf),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

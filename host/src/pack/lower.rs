@@ -308,7 +308,8 @@ impl<'a> Lowering<'a> {
         let known = match onnx::domain(&node.domain) {
             "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
             "ai.onnx" => {
-                self.shape_node(node, version)? || self.math_node(node, version)? || self.text_node(node, version)?
+                // Text comes before numbers: it takes the casts and comparisons that are its own.
+                self.shape_node(node, version)? || self.text_node(node, version)? || self.math_node(node, version)?
             }
             "com.microsoft" => self.text_node(node, version)?,
             _ => false,
