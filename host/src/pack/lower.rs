@@ -281,8 +281,7 @@ impl<'a> Lowering<'a> {
     fn emit(&mut self, node: &'a Node, op: Op, inputs: &[&str], dtype: Option<Dtype>) -> Why<()> {
         let constants: Option<Vec<&Tensor>> = inputs.iter().map(|name| self.constant(name)).collect();
         if let (Some(constants), false) = (constants, inputs.is_empty()) {
-            let constants: Vec<Option<&Tensor>> = constants.into_iter().map(Some).collect();
-            let value = fold(op, &constants)?.swap_remove(0);
+            let value = fold(op, &constants)?;
             self.bind(node, 0, Value::constant(value));
             return Ok(());
         }
@@ -399,8 +398,14 @@ fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
     }
 }
 
+/// Computes an operator with one result on constants.
+fn fold(op: Op, constants: &[&Tensor]) -> Why<Tensor> {
+    let constants: Vec<Option<&Tensor>> = constants.iter().map(|&t| Some(t)).collect();
+    Ok(fold_all(op, &constants)?.into_iter().next().unwrap_or_default())
+}
+
 /// Computes an operator on constants, of which some may be absent.
-fn fold(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
+fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
     let inputs: Vec<Tensor> = constants.iter().flatten().map(|&t| t.clone()).collect();
     let mut builder = Builder::new(inputs.len() as u16);
     let mut given = 0..inputs.len() as u16;

@@ -1,7 +1,7 @@
 //! Lowering of what moves elements and changes nothing about them: shapes,
 //! selections, joins.
 
-use super::{Kind, Lowering, Value, Why, fold};
+use super::{Kind, Lowering, Value, Why, fold_all};
 use crate::pack::onnx::{self, Node};
 use modelet::ops::Op;
 use modelet::ops::concat::Concat;
@@ -366,7 +366,7 @@ impl<'a> Lowering<'a> {
             .collect();
         if let Some(constants) = constants {
             let given: usize = constants.iter().flatten().map(|t| t.shape.len()).sum();
-            let values = fold(op.clone(), &constants)?;
+            let values = fold_all(op.clone(), &constants)?;
             if values.iter().map(|t| t.shape.len()).sum::<usize>() <= given.max(FOLDED_MAX) {
                 for (index, value) in values.into_iter().enumerate() {
                     self.bind(node, index, Value::constant(value));
