@@ -5,7 +5,9 @@
 //! alone is computed here. A node that the engine does not know is an
 //! [`Unsupported`], which sends the model to the neural engine.
 
+mod control;
 mod encode;
+mod function;
 mod linear;
 mod math;
 mod shape;
@@ -89,6 +91,8 @@ enum Kind {
 struct Lowering<'a> {
     builder: Builder,
     values: HashMap<&'a str, Value>,
+    /// Sequences of values, which are known here and don't exist in a run.
+    sequences: HashMap<&'a str, Vec<Value>>,
     opsets: BTreeMap<String, i64>,
 }
 
@@ -100,24 +104,22 @@ type Why<T> = Result<T, String>;
 /// # Errors
 /// When the engine does not have an operator, or not in this form.
 pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered, Unsupported> {
-    let graph = model.graph.as_ref().expect("the reader demands a graph");
     let whole = |why: String| Unsupported {
         operator: "graph".into(),
-        node: graph.name.clone(),
+        node: model.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
         version: 0,
         why,
     };
+    let inlined = function::inline(model).map_err(whole)?;
+    let model = inlined.as_ref().unwrap_or(model);
+    let graph = model.graph.as_ref().expect("the reader demands a graph");
     let mut lowering = Lowering {
         builder: Builder::new(inputs.len() as u16),
         values: HashMap::new(),
+        sequences: HashMap::new(),
         opsets: model.opsets(),
     };
-    for initializer in &graph.initializer {
-        let tensor = initializer
-            .tensor()
-            .map_err(|why| whole(format!("initializer {:?}: {why}", initializer.name)))?;
-        lowering.values.insert(&initializer.name, Value::constant(tensor));
-    }
+    lowering.initializers(graph).map_err(whole)?;
     for (index, (name, dtype)) in inputs.iter().enumerate() {
         let name = graph
             .input
@@ -131,15 +133,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             .insert(name, Value::computed(source, Some(*dtype), "input"));
     }
     for node in &graph.node {
-        lowering.node(node).map_err(|why| Unsupported {
-            operator: node.operator(),
-            node: match (&node.name, node.output.first()) {
-                (name, Some(output)) if name.is_empty() => output.clone(),
-                (name, _) => name.clone(),
-            },
-            version: lowering.version(node),
-            why,
-        })?;
+        lowering.node(node).map_err(|why| lowering.unsupported(node, why))?;
     }
     let mut sources = Vec::new();
     let mut outputs = Vec::new();
@@ -196,6 +190,31 @@ impl<'a> Lowering<'a> {
             .get(domain)
             .copied()
             .unwrap_or(if domain == "ai.onnx" { 13 } else { 1 })
+    }
+
+    fn unsupported(&self, node: &Node, why: String) -> Unsupported {
+        Unsupported {
+            operator: node.operator(),
+            node: match (&node.name, node.output.first()) {
+                (name, Some(output)) if name.is_empty() => output.clone(),
+                (name, _) => name.clone(),
+            },
+            version: self.version(node),
+            why,
+        }
+    }
+
+    fn initializers(&mut self, graph: &'a onnx::Graph) -> Why<()> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err("sparse initializers are not supported; save the weights as dense ones".into());
+        }
+        for initializer in &graph.initializer {
+            let tensor = initializer
+                .tensor()
+                .map_err(|why| format!("initializer {:?}: {why}", initializer.name))?;
+            self.values.insert(&initializer.name, Value::constant(tensor));
+        }
+        Ok(())
     }
 
     fn value(&self, name: &str) -> Why<&Value> {
@@ -309,7 +328,10 @@ impl<'a> Lowering<'a> {
             "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
             "ai.onnx" => {
                 // Text comes before numbers: it takes the casts and comparisons that are its own.
-                self.shape_node(node, version)? || self.text_node(node, version)? || self.math_node(node, version)?
+                self.shape_node(node, version)?
+                    || self.control_node(node, version)?
+                    || self.text_node(node, version)?
+                    || self.math_node(node, version)?
             }
             "com.microsoft" => self.text_node(node, version)?,
             _ => false,
@@ -377,19 +399,29 @@ fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
     }
 }
 
-/// Computes an operator on constants.
+/// Computes an operator with one result on constants.
 fn fold(op: Op, constants: &[&Tensor]) -> Why<Tensor> {
-    let mut builder = Builder::new(constants.len() as u16);
-    let sources = (0..constants.len() as u16).map(Source::Input).collect();
+    let constants: Vec<Option<&Tensor>> = constants.iter().map(|&t| Some(t)).collect();
+    Ok(fold_all(op, &constants)?.into_iter().next().unwrap_or_default())
+}
+
+/// Computes an operator on constants, of which some may be absent.
+fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
+    let inputs: Vec<Tensor> = constants.iter().flatten().map(|&t| t.clone()).collect();
+    let mut builder = Builder::new(inputs.len() as u16);
+    let mut given = 0..inputs.len() as u16;
+    let sources = constants
+        .iter()
+        .map(|c| c.and_then(|_| given.next()).map_or(Source::None, Source::Input))
+        .collect();
     let outputs = builder.push(op, sources);
     let image = builder.finish(outputs);
     let len = image.len();
     let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
-    let inputs: Vec<Tensor> = constants.iter().map(|&t| t.clone()).collect();
     let mut workspace = Workspace::default();
     workspace.run(&program, &inputs).map_err(|e| e.to_string())?;
-    let result = workspace.output(&program, &inputs, 0);
-    Ok(result.map(|view| view.to_tensor()).unwrap_or_default())
+    let output = |i| workspace.output(&program, &inputs, i).map(|view| view.to_tensor());
+    Ok((0..program.output_count()).filter_map(output).collect())
 }
 
 /// What the graph declares of its outputs, for the neural engine.
