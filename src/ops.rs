@@ -19,10 +19,15 @@ pub mod gather;
 pub mod linear;
 pub mod matmul;
 pub mod normalizer;
+pub(crate) mod numbers;
 pub mod post_transform;
+pub mod quantize;
+pub mod reduce;
 pub mod reshape;
 pub mod scaler;
 pub mod softmax;
+pub mod standardize;
+pub mod top_k;
 pub mod tree;
 
 /// What every operator says of itself.
@@ -106,6 +111,20 @@ operators! {
     ArgMax(arg_max::ArgMax),
     /// Elements picked by index along an axis.
     Gather(gather::Gather),
+    /// The second operand's shape aligned with an axis of the first.
+    Align(elementwise::Align),
+    /// Sums, means, extremes and norms along axes.
+    Reduce(reduce::Reduce),
+    /// Sums up to each element of an axis.
+    CumSum(reduce::CumSum),
+    /// The largest or smallest elements along an axis.
+    TopK(top_k::TopK),
+    /// Rows with mean 0 and variance 1.
+    Standardize(standardize::Standardize),
+    /// Between floats and the integers that stand for them.
+    Quantize(quantize::Quantize),
+    /// The same with the scale taken from the values.
+    DynamicQuantize(quantize::DynamicQuantize),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

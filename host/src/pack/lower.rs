@@ -8,6 +8,8 @@
 mod encode;
 mod linear;
 mod math;
+mod normalize;
+mod quantize;
 mod shape;
 mod text;
 mod tree;
