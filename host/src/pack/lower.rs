@@ -17,11 +17,12 @@ mod tree;
 use super::onnx::{self, Node};
 use modelet::engine::Workspace;
 use modelet::ops::Op;
+use modelet::ops::elementwise::Unary;
 use modelet::ops::linear::Labels;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
 use modelet::tensor::{Data, Dtype, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// A graph that the tabular engine does not run, and why.
@@ -92,6 +93,8 @@ struct Lowering<'a> {
     builder: Builder,
     values: HashMap<&'a str, Value>,
     opsets: BTreeMap<String, i64>,
+    /// Results of Softmax on dequantized values.
+    quantized_softmax: HashSet<&'a str>,
 }
 
 /// Why a node could not be lowered, without the node.
@@ -113,6 +116,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
         builder: Builder::new(inputs.len() as u16),
         values: HashMap::new(),
         opsets: model.opsets(),
+        quantized_softmax: HashSet::new(),
     };
     for initializer in &graph.initializer {
         let tensor = initializer
@@ -121,13 +125,13 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
         lowering.values.insert(&initializer.name, Value::constant(tensor));
     }
     for (index, (name, dtype)) in inputs.iter().enumerate() {
-        let name = graph
+        let input = graph
             .input
             .iter()
-            .map(|i| i.name.as_str())
-            .find(|n| n == name)
+            .find(|i| i.name == *name)
             .expect("inputs are the graph's");
-        let source = Source::Input(index as u16);
+        let name = input.name.as_str();
+        let source = lowering.as_declared(input, Source::Input(index as u16));
         lowering
             .values
             .insert(name, Value::computed(source, Some(*dtype), "input"));
@@ -155,6 +159,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             Kind::Constant(tensor) => (lowering.builder.constant(&tensor), Some(tensor.data.dtype())),
             Kind::Computed(source, dtype) => (source, dtype),
         };
+        let source = lowering.as_declared(output, source);
         sources.push(source);
         outputs.push(Output {
             name: output.name.clone(),
@@ -198,6 +203,14 @@ impl<'a> Lowering<'a> {
             .get(domain)
             .copied()
             .unwrap_or(if domain == "ai.onnx" { 13 } else { 1 })
+    }
+
+    /// What the graph takes or gives as float16 is float32, rounded to float16.
+    fn as_declared(&mut self, declared: &onnx::ValueInfo, source: Source) -> Source {
+        match declared.is_float16() {
+            true => self.builder.push(Op::Unary(Unary::Half), vec![source])[0],
+            false => source,
+        }
     }
 
     fn value(&self, name: &str) -> Why<&Value> {

@@ -211,6 +211,14 @@ pub fn dtype(elem_type: i32) -> Result<Dtype, String> {
     })
 }
 
+impl ValueInfo {
+    /// Whether it is a tensor of float16.
+    pub fn is_float16(&self) -> bool {
+        let tensor = self.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        tensor.is_some_and(|t| t.elem_type == FLOAT16)
+    }
+}
+
 /// Reads an ONNX file's bytes.
 ///
 /// # Errors

@@ -14,45 +14,26 @@ use modelet::ops::top_k::TopK;
 use modelet::program::Source;
 use modelet::tensor::{Data, Dtype, Shape, Tensor};
 
-/// ONNX's number of float16, which the engine holds as float32.
-const FLOAT16: i64 = 10;
-
 impl<'a> Lowering<'a> {
     /// The node, if it is one of this family.
     pub(super) fn math_node(&mut self, node: &'a Node, version: i64) -> Why<bool> {
         match node.op_type.as_str() {
             "Cast" | "CastLike" => {
                 let input = self.input(node, 0)?;
-                let number = match node.op_type.as_str() {
-                    "Cast" => node.int("to", 1),
-                    _ => 0,
-                };
-                let to = match number {
-                    0 => {
+                // A cast to float16 does not round: ONNX Runtime, which computes
+                // float16 as float32, drops the rounding between the two.
+                let to = match node.op_type.as_str() {
+                    "Cast" => {
+                        let number = i32::try_from(node.int("to", 1)).unwrap_or_default();
+                        onnx::dtype(number).map_err(|t| format!("to {t}"))?
+                    }
+                    _ => {
                         let like = self.input(node, 1)?;
                         self.dtype(like).ok_or("the type to cast to is not known")?
-                    }
-                    number => {
-                        let number = i32::try_from(number).unwrap_or_default();
-                        onnx::dtype(number).map_err(|t| format!("to {t}"))?
                     }
                 };
                 if to == Dtype::String || self.dtype(input) == Some(Dtype::String) {
                     return Ok(false);
-                }
-                if number == FLOAT16 {
-                    let x = self.operand(node, 0)?;
-                    let x = match x.dtype() {
-                        Some(Dtype::Float32) => x,
-                        _ => self.compute(Op::Cast(Cast { to }), &[&x], Some(to))?,
-                    };
-                    let rounded = self.compute(Op::Unary(Unary::Half), &[&x], Some(to))?;
-                    let labels = self.value(input)?.labels.clone();
-                    self.bind_kind(node, 0, rounded);
-                    if let Some(value) = self.values.get_mut(node.output[0].as_str()) {
-                        value.labels = labels;
-                    }
-                    return Ok(true);
                 }
                 if self.dtype(input) == Some(to) {
                     return self.alias(node, input).map(|()| true);
@@ -78,6 +59,9 @@ impl<'a> Lowering<'a> {
                     },
                 };
                 let dtype = self.float_operand(input)?;
+                if op.kind == Maximum::Soft && self.value(input)?.operator == "DequantizeLinear" {
+                    self.quantized_softmax.extend(node.output.first().map(String::as_str));
+                }
                 self.emit(node, Op::Softmax(op), &[input], dtype)
             }
             "ArgMax" | "ArgMin" => {
@@ -232,7 +216,9 @@ impl<'a> Lowering<'a> {
                 None => Some(default),
                 // Not every int64 is a binary64.
                 Some(name) => match self.constant(name)? {
-                    Tensor { data: Data::Int64(_), .. } => None,
+                    Tensor {
+                        data: Data::Int64(_), ..
+                    } => None,
                     bound => bound.view().number(0),
                 },
             }

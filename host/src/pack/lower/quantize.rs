@@ -9,15 +9,31 @@ use modelet::ops::cast::Cast;
 use modelet::ops::elementwise::Binary;
 use modelet::ops::matmul::MatMul;
 use modelet::ops::quantize::{DynamicQuantize, Quantize};
-use modelet::tensor::Dtype;
+use modelet::tensor::{Data, Dtype};
+
+/// The value of a constant with a single one.
+fn only(kind: &Kind) -> Option<f32> {
+    match &kind.constant()?.data {
+        Data::Float32(v) if v.len() == 1 => Some(v[0]),
+        _ => None,
+    }
+}
 
 impl<'a> Lowering<'a> {
     /// The node, if it is one of this family.
     pub(super) fn quantize_node(&mut self, node: &'a Node) -> Why<bool> {
         match node.op_type.as_str() {
             "QuantizeLinear" | "DequantizeLinear" => {
-                let (x, scale) = (self.operand(node, 0)?, self.operand(node, 1)?);
+                let (mut x, mut scale) = (self.operand(node, 0)?, self.operand(node, 1)?);
                 let zero = self.operand(node, 2).ok();
+                let softmax = self.quantized_softmax.contains(self.input(node, 0)?);
+                if let (true, "QuantizeLinear", Some(value)) = (softmax, node.op_type.as_str(), only(&scale)) {
+                    // ONNX Runtime makes one operator of a Softmax between
+                    // integers, which rounds the number of steps down.
+                    let steps = scalar(f64::from((1.0 / value).floor()), scale.dtype())?;
+                    x = self.arithmetic(Binary::Mul, &x, &steps)?;
+                    scale = scalar(1.0, scale.dtype())?;
+                }
                 let to = match (node.op_type.as_str(), &zero, node.int("output_dtype", 0)) {
                     ("DequantizeLinear", ..) => None,
                     (_, Some(zero), _) => Some(zero.dtype().ok_or("the type of its zero point is not known")?),
@@ -48,13 +64,7 @@ impl<'a> Lowering<'a> {
             "QLinearMatMul" => {
                 let product = self.integer_product(node, [0, 3], [2, 5])?;
                 let float = Some(Dtype::Float32);
-                let product = self.compute(
-                    Op::Cast(Cast {
-                        to: Dtype::Float32,
-                    }),
-                    &[&product],
-                    float,
-                )?;
+                let product = self.compute(Op::Cast(Cast { to: Dtype::Float32 }), &[&product], float)?;
                 let (a, b, y) = (self.operand(node, 1)?, self.operand(node, 4)?, self.operand(node, 6)?);
                 let scale = self.arithmetic(Binary::Mul, &a, &b)?;
                 let scale = self.arithmetic(Binary::Div, &scale, &y)?;
