@@ -78,12 +78,14 @@ pub struct Shape {
 
 impl Shape {
     /// The shape with these dimensions, or `None` when there are too many or
-    /// the number of elements does not fit.
+    /// the number of elements does not fit, be it only that of some of the
+    /// dimensions.
     pub fn new(dims: &[usize]) -> Option<Shape> {
         if dims.len() > RANK_MAX {
             return None;
         }
-        dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        dims.iter()
+            .try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)))?;
         let mut shape = Shape {
             dims: [0; RANK_MAX],
             rank: dims.len() as u8,
@@ -523,6 +525,7 @@ mod tests {
     #[test]
     fn a_shape_whose_size_overflows_is_refused() {
         assert_eq!(Shape::new(&[usize::MAX, 2]), None);
+        assert_eq!(Shape::new(&[0, usize::MAX, 2]), None);
         assert_eq!(Shape::new(&[1; RANK_MAX + 1]), None);
         assert_eq!(Shape::new(&[2, 3]).map(|s| s.len()), Some(6));
     }

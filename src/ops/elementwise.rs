@@ -14,8 +14,8 @@ use std::ops::RangeInclusive;
 /// A function of one operand; the shape and the element type stay, but tests
 /// (`Not`, `IsNan`, `IsInf`) yield truth values.
 ///
-/// On float32 and float64; `Relu`, `Neg`, `Abs`, `Sign` and `Clip` on integers
-/// too, `Not` on truth values.
+/// On float32 and float64; `Relu`, `Neg`, `Abs`, `Sign`, `Clip` and `Not` (bit by bit) on
+/// integers too, `Not` on truth values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Unary {
     /// `max(x, 0)`.
@@ -121,7 +121,7 @@ pub enum Unary {
     /// The nearest number of IEEE 754 binary16, of two the even one: what a
     /// cast to float16 leaves of a value.
     Half,
-    /// Logical negation.
+    /// Logical negation, of integers bit by bit.
     Not,
     /// Whether the value is not a number.
     IsNan,
@@ -300,6 +300,7 @@ impl Unary {
             Unary::Neg => |_, x| x.wrapping_neg(),
             Unary::Abs => |_, x| x.wrapping_abs(),
             Unary::Sign => |_, x| x.signum(),
+            Unary::Not => |_, x| !x,
             Unary::Clip { .. } => |op, x| match op {
                 Unary::Clip { min, max } => x.max(min as i64).min(max as i64),
                 _ => x,
@@ -343,7 +344,9 @@ impl Kernel for Unary {
                 let results = (0..x.shape.len()).map(|i| u8::from(self.test(x, i) == Some(true)));
                 out.write_bool(x.shape).extend(results);
             }
-            (_, Unary::Not | Unary::IsNan | Unary::IsInf { .. }) => return Err(operands.dtype_error(x.dtype())),
+            (_, Unary::IsNan | Unary::IsInf { .. }) | (Values::Float32(_) | Values::Float64(_), Unary::Not) => {
+                return Err(operands.dtype_error(x.dtype()));
+            }
             (Values::Float32(v), _) => out.write_f32(x.shape).extend(v.iter().map(|&x| self.f32(x))),
             (Values::Float64(v), _) => out.write_f64(x.shape).extend(v.iter().map(|&x| self.f64(x))),
             (Values::Int64(_) | Values::Int32(_) | Values::Uint8(_) | Values::Int8(_), _) => {
@@ -361,7 +364,7 @@ impl Kernel for Unary {
 ///
 /// Both are numbers of one element type, which the result has too; but the
 /// exponent of `Pow` may be of another, comparisons yield truth values (and
-/// `Equal` takes them), and logic is of truth values alone.
+/// `Equal` takes them), and logic is of truth values or integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Binary {
     /// `a + b`.
@@ -395,7 +398,7 @@ pub enum Binary {
     Greater,
     /// `a >= b`.
     GreaterOrEqual,
-    /// Both.
+    /// Both; of integers bit by bit, as the next two.
     And,
     /// One or both.
     Or,
@@ -464,7 +467,7 @@ impl Binary {
         let (left, right) = (a.dtype(), b.dtype());
         let truth = left == Dtype::Bool || right == Dtype::Bool;
         let fits = match self {
-            Binary::And | Binary::Or | Binary::Xor => left == Dtype::Bool && right == Dtype::Bool,
+            Binary::And | Binary::Or | Binary::Xor => left == right && is_integer(left),
             Binary::Equal => left == right,
             Binary::Pow => !truth,
             _ => left == right && !truth,
@@ -782,6 +785,12 @@ mod tests {
                 Data::Bool(vec![1, 0]),
                 Data::Bool(vec![0, 0]),
                 Data::Bool(vec![0, 1]),
+            ),
+            (
+                Binary::And,
+                Data::Uint8(vec![6]),
+                Data::Uint8(vec![3]),
+                Data::Uint8(vec![2]),
             ),
             (
                 Binary::Xor,

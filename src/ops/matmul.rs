@@ -149,8 +149,9 @@ impl Kernel for Gemm {
             return Err(operands.shape_error(format!("B with an inner dimension of {k}"), b.shape));
         }
         let c = operands.get(2);
-        let shape = Shape::matrix(m, n);
-        let shape = bounded(shape).ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
+        let shape = Shape::new(&[m, n])
+            .and_then(bounded)
+            .ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
         macro_rules! gemm {
             ($variant:ident, $t:ty, $write:ident, $a:expr, $b:expr) => {{
                 let c = match c.map(|c| (c.values, c.shape)) {
@@ -264,8 +265,8 @@ mod tests {
 
     #[test]
     fn matrices_and_vectors_multiply_as_in_numpy() {
-        let cases: [(&[usize], &[usize], &[usize], &[i64]); 7] = [
-            (&[2, 2], &[2, 1], &[2, 1], &[5, 11]),
+        let cases = [
+            (&[2, 2][..], &[2, 1][..], &[2, 1][..], &[5, 11][..]),
             (&[2], &[2], &[], &[5]),
             (&[2], &[2, 2], &[2], &[7, 10]),
             (&[2, 1, 2], &[2], &[2, 1], &[5, 11]),

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(softmax(1, true, Maximum::Hard), Data::Float32(vec![0.0, 1.0, 0.0, 0.0]));
         assert_eq!(
             softmax(-2, false, Maximum::LogSoft),
-            Data::Float32(vec![-0.693_147_2; 4])
+            Data::Float32(vec![-std::f32::consts::LN_2; 4])
         );
     }
 }

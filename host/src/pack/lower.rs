@@ -95,6 +95,9 @@ struct Lowering<'a> {
     opsets: BTreeMap<String, i64>,
     /// Results of Softmax on dequantized values.
     quantized_softmax: HashSet<&'a str>,
+    /// Results of casts to float16, as float32 without its rounding; see
+    /// [`Lowering::round_for`].
+    unrounded: HashSet<&'a str>,
 }
 
 /// Why a node could not be lowered, without the node.
@@ -117,6 +120,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
         values: HashMap::new(),
         opsets: model.opsets(),
         quantized_softmax: HashSet::new(),
+        unrounded: HashSet::new(),
     };
     for initializer in &graph.initializer {
         let tensor = initializer
@@ -211,6 +215,41 @@ impl<'a> Lowering<'a> {
             true => self.builder.push(Op::Unary(Unary::Half), vec![source])[0],
             false => source,
         }
+    }
+
+    /// Rounds the operands that casts to float16 made, where the node is one
+    /// that ONNX Runtime runs on float16. All others it runs on float32, and
+    /// drops the cast to float16 and back before them.
+    fn round_for(&mut self, node: &'a Node) -> Why<()> {
+        let runs = matches!(
+            node.op_type.as_str(),
+            "Concat"
+                | "Expand"
+                | "Flatten"
+                | "Gather"
+                | "GatherElements"
+                | "GatherND"
+                | "Max"
+                | "Min"
+                | "Reshape"
+                | "Round"
+                | "Sign"
+                | "Slice"
+                | "Split"
+                | "Squeeze"
+                | "Tile"
+                | "Transpose"
+                | "Unsqueeze"
+        );
+        for name in node.input.iter().filter(|_| runs) {
+            if self.unrounded.remove(name.as_str())
+                && let Some(mut value) = self.values.get(name.as_str()).cloned()
+            {
+                value.kind = self.compute(Op::Unary(Unary::Half), &[&value.kind], Some(Dtype::Float32))?;
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
     }
 
     fn value(&self, name: &str) -> Why<&Value> {
@@ -320,6 +359,7 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
         let version = self.version(node);
+        self.round_for(node)?;
         let known = match onnx::domain(&node.domain) {
             "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
             "ai.onnx" => {

@@ -173,7 +173,7 @@ pub struct Dimension {
 }
 
 /// The number of float16.
-const FLOAT16: i32 = 10;
+pub const FLOAT16: i32 = 10;
 
 /// The value of an IEEE 754 binary16.
 fn half(bits: u16) -> f32 {

@@ -20,8 +20,6 @@ impl<'a> Lowering<'a> {
         match node.op_type.as_str() {
             "Cast" | "CastLike" => {
                 let input = self.input(node, 0)?;
-                // A cast to float16 does not round: ONNX Runtime, which computes
-                // float16 as float32, drops the rounding between the two.
                 let to = match node.op_type.as_str() {
                     "Cast" => {
                         let number = i32::try_from(node.int("to", 1)).unwrap_or_default();
@@ -34,6 +32,9 @@ impl<'a> Lowering<'a> {
                 };
                 if to == Dtype::String || self.dtype(input) == Some(Dtype::String) {
                     return Ok(false);
+                }
+                if node.int("to", 1) == i64::from(onnx::FLOAT16) {
+                    self.unrounded.extend(node.output.first().map(String::as_str));
                 }
                 if self.dtype(input) == Some(to) {
                     return self.alias(node, input).map(|()| true);
@@ -96,7 +97,8 @@ impl<'a> Lowering<'a> {
                 if let Some(op) = unary(node, op_type) {
                     let input = self.input(node, 0)?;
                     let dtype = match op {
-                        Unary::Not | Unary::IsNan | Unary::IsInf { .. } => Some(Dtype::Bool),
+                        _ if op_type == "Not" => Some(Dtype::Bool),
+                        Unary::IsNan | Unary::IsInf { .. } => Some(Dtype::Bool),
                         _ => self.dtype(input),
                     };
                     return self.emit(node, Op::Unary(op), &[input], dtype).map(|()| true);
@@ -152,14 +154,9 @@ impl<'a> Lowering<'a> {
             return Ok(false);
         }
         let dtype = match op {
-            Binary::Equal
-            | Binary::Less
-            | Binary::LessOrEqual
-            | Binary::Greater
-            | Binary::GreaterOrEqual
-            | Binary::And
-            | Binary::Or
-            | Binary::Xor => Some(Dtype::Bool),
+            Binary::Equal | Binary::Less | Binary::LessOrEqual | Binary::Greater | Binary::GreaterOrEqual => {
+                Some(Dtype::Bool)
+            }
             Binary::Pow => self.dtype(a),
             _ => self.dtype(a).or(self.dtype(b)),
         };
@@ -374,9 +371,9 @@ fn binary(node: &Node, op_type: &str) -> Option<Binary> {
         "LessOrEqual" => Binary::LessOrEqual,
         "Greater" => Binary::Greater,
         "GreaterOrEqual" => Binary::GreaterOrEqual,
-        "And" => Binary::And,
-        "Or" => Binary::Or,
-        "Xor" => Binary::Xor,
+        "And" | "BitwiseAnd" => Binary::And,
+        "Or" | "BitwiseOr" => Binary::Or,
+        "Xor" | "BitwiseXor" => Binary::Xor,
         _ => return None,
     })
 }
@@ -447,7 +444,7 @@ fn unary(node: &Node, op_type: &str) -> Option<Unary> {
             lambda: node.float("lambd", 0.5),
             bias: node.float("bias", 0.0),
         },
-        "Not" => Unary::Not,
+        "Not" | "BitwiseNot" => Unary::Not,
         "IsNaN" => Unary::IsNan,
         "IsInf" => Unary::IsInf {
             negative: node.int("detect_negative", 1) != 0,
