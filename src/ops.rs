@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 pub mod arg_max;
 pub mod cast;
 pub mod concat;
+pub mod einsum;
 pub mod elementwise;
 pub mod gather;
 pub mod linear;
@@ -125,6 +126,8 @@ operators! {
     Quantize(quantize::Quantize),
     /// The same with the scale taken from the values.
     DynamicQuantize(quantize::DynamicQuantize),
+    /// Sums of products in Einstein's notation.
+    Einsum(einsum::Einsum),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

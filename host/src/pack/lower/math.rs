@@ -6,6 +6,7 @@ use crate::pack::onnx::{self, Node};
 use modelet::ops::Op;
 use modelet::ops::arg_max::ArgMax;
 use modelet::ops::cast::Cast;
+use modelet::ops::einsum::{ELLIPSIS, Einsum};
 use modelet::ops::elementwise::{Align, Binary, Unary};
 use modelet::ops::matmul::{Gemm, MatMul};
 use modelet::ops::reduce::{CumSum, Reduce, Reduction};
@@ -87,6 +88,12 @@ impl<'a> Lowering<'a> {
                 self.emit(node, Op::CumSum(op), &[x, axis], dtype)
             }
             "Clip" => self.clip(node, version),
+            "Einsum" => {
+                let op = einsum(&node.text("equation", ""));
+                let inputs: Vec<&str> = node.input.iter().map(String::as_str).collect();
+                let dtype = inputs.iter().find_map(|name| self.dtype(name));
+                self.emit(node, Op::Einsum(op), &inputs, dtype)
+            }
             op_type => {
                 if let Some(op) = binary(node, op_type) {
                     return self.binary(node, op, version);
@@ -452,6 +459,25 @@ fn unary(node: &Node, op_type: &str) -> Option<Unary> {
         },
         _ => return None,
     })
+}
+
+/// Without an arrow the result has the ellipsis and then, in order, the letters
+/// that stand alone.
+fn einsum(equation: &str) -> Einsum {
+    let equation = equation.replace("...", ".").replace(' ', "");
+    let (terms, result) = match equation.split_once("->") {
+        Some((terms, result)) => (terms, result.as_bytes().to_vec()),
+        None => {
+            let count = |label: u8| equation.bytes().filter(|&l| l == label).count();
+            let ellipsis = equation.contains('.').then_some(ELLIPSIS);
+            let letters = (b'A'..=b'z').filter(|&l| l.is_ascii_alphabetic() && count(l) == 1);
+            (equation.as_str(), ellipsis.into_iter().chain(letters).collect())
+        }
+    };
+    Einsum {
+        terms: terms.split(',').map(|term| term.as_bytes().to_vec()).collect(),
+        result,
+    }
 }
 
 fn transpose(tensor: &Tensor) -> Why<Tensor> {
