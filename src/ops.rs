@@ -16,25 +16,31 @@ pub mod binarizer;
 pub mod cast;
 pub mod concat;
 pub mod control;
+pub mod einsum;
 pub mod elementwise;
 pub mod feature_vectorizer;
 pub mod gather;
-pub mod imputer;
 pub mod generate;
+pub mod imputer;
 pub mod linear;
 pub mod lookup;
 pub mod matmul;
 pub mod normalizer;
+pub(crate) mod numbers;
 pub mod post_transform;
-pub mod regex;
+pub mod quantize;
 pub mod rearrange;
+pub mod reduce;
+pub mod regex;
 pub mod reshape;
 pub mod scaler;
 pub mod select;
 pub mod softmax;
+pub mod standardize;
 pub mod text;
 pub mod tf_idf;
 pub mod tokenizer;
+pub mod top_k;
 pub mod tree;
 
 /// What every operator says of itself.
@@ -159,6 +165,22 @@ operators! {
     Scan(control::Scan),
     /// A body while a condition holds.
     Loop(control::Loop),
+    /// The second operand's shape aligned with an axis of the first.
+    Align(elementwise::Align),
+    /// Sums, means, extremes and norms along axes.
+    Reduce(reduce::Reduce),
+    /// Sums up to each element of an axis.
+    CumSum(reduce::CumSum),
+    /// The largest or smallest elements along an axis.
+    TopK(top_k::TopK),
+    /// Rows with mean 0 and variance 1.
+    Standardize(standardize::Standardize),
+    /// Between floats and the integers that stand for them.
+    Quantize(quantize::Quantize),
+    /// The same with the scale taken from the values.
+    DynamicQuantize(quantize::DynamicQuantize),
+    /// Sums of products in Einstein's notation.
+    Einsum(einsum::Einsum),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

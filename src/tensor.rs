@@ -551,6 +551,7 @@ mod tests {
     fn a_shape_whose_size_overflows_is_refused() {
         assert_eq!(Shape::new(&[usize::MAX, 2]), None);
         assert_eq!(Shape::new(&[1 << 20, 0, 1 << 20]), None);
+        assert_eq!(Shape::new(&[0, usize::MAX, 2]), None);
         assert_eq!(Shape::new(&[1; RANK_MAX + 1]), None);
         assert_eq!(Shape::new(&[2, 3]).map(|s| s.len()), Some(6));
     }

@@ -1,6 +1,7 @@
 //! `ai.onnx` Cast, versions 1 to 25.
 
 use super::Kernel;
+use super::numbers::{integer, is_integer, number, write_integers, write_numbers};
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
 use crate::tensor::{Dtype, Shape, StringsView, Tensor, Values, View};
@@ -8,8 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// Another element type, the same shape. A float becomes an integer by
-/// dropping its fraction (out of range: the nearest integer; NaN: 0), and
-/// anything but zero is true.
+/// dropping its fraction, an integer a narrower one by dropping its high bits,
+/// and anything but zero is true.
+///
+/// Where the specification leaves the result open, it is what x86-64 computes,
+/// and with it ONNX Runtime: of NaN and floats out of range the lowest int64 or
+/// int32, of which the 8-bit types keep the low byte.
 ///
 /// Numbers are written as ONNX Runtime writes them: floats of both types with
 /// eight digits (C's `%.8g`), `NaN`, `INF` and `-INF`, booleans as 0 and 1. Text
@@ -48,18 +53,33 @@ impl Kernel for Cast {
             (Values::Float32(v), Dtype::Float64) => out.write_f64(x.shape).extend(v.iter().map(|&v| f64::from(v))),
             (Values::Float64(v), Dtype::Float32) => out.write_f32(x.shape).extend(v.iter().map(|&v| v as f32)),
             (Values::Int64(v), Dtype::Float32) => out.write_f32(x.shape).extend(v.iter().map(|&v| v as f32)),
-            (Values::Int64(v), Dtype::Int64) => out.write_i64(x.shape).extend_from_slice(v),
-            (Values::Int64(v), Dtype::Int32) => out.write_i32(x.shape).extend(v.iter().map(|&v| v as i32)),
-            (Values::Int64(v), Dtype::Bool) => out.write_bool(x.shape).extend(v.iter().map(|&v| u8::from(v != 0))),
-            (_, to) => {
-                // binary64 holds the values of all other types exactly.
-                let values = (0..x.shape.len()).map(|i| x.number(i).unwrap_or(0.0));
+            (_, to) if is_integer(x.dtype()) => {
+                let mut values = (0..x.shape.len()).map(|i| integer(x, i));
                 match to {
-                    Dtype::Float32 => out.write_f32(x.shape).extend(values.map(|v| v as f32)),
-                    Dtype::Int64 => out.write_i64(x.shape).extend(values.map(|v| v as i64)),
-                    Dtype::Int32 => out.write_i32(x.shape).extend(values.map(|v| v as i32)),
+                    Dtype::Float32 | Dtype::Float64 => {
+                        write_numbers(out, to, x.shape, &mut values.map(|v| v as f64));
+                    }
+                    _ => write_integers(out, to, x.shape, &mut values),
+                }
+            }
+            (_, to) => {
+                let mut values = (0..x.shape.len()).map(|i| number(x, i));
+                match to {
+                    Dtype::Float32 | Dtype::Float64 => write_numbers(out, to, x.shape, &mut values),
                     Dtype::Bool => out.write_bool(x.shape).extend(values.map(|v| u8::from(v != 0.0))),
-                    _ => out.write_f64(x.shape).extend(values),
+                    _ => {
+                        let low = if to == Dtype::Int64 {
+                            i64::MIN
+                        } else {
+                            i64::from(i32::MIN)
+                        };
+                        let range = low as f64..-(low as f64);
+                        let truncated = |v: f64| {
+                            let v = libm::trunc(v);
+                            if range.contains(&v) { v as i64 } else { low }
+                        };
+                        write_integers(out, to, x.shape, &mut values.map(truncated));
+                    }
                 }
             }
         }
@@ -275,5 +295,34 @@ mod tests {
         }
         assert!(cast(Dtype::Int64, texts(&[1], &["9223372036854775808"])).is_err());
         assert!(cast(Dtype::Bool, texts(&[1], &["True"])).is_err());
+    }
+
+    #[test]
+    fn numbers_become_numbers_of_every_type() {
+        let f = |v: &[f32]| Data::Float32(v.to_vec());
+        let cases = [
+            (f(&[-1.9, 2.9]), Dtype::Int64, Data::Int64(vec![-1, 2])),
+            (f(&[f32::NAN, 1e30]), Dtype::Int64, Data::Int64(vec![i64::MIN; 2])),
+            (
+                Data::Float64(vec![f64::NAN, -2_147_483_648.5]),
+                Dtype::Int32,
+                Data::Int32(vec![i32::MIN; 2]),
+            ),
+            (f(&[-1.0, 300.0]), Dtype::Uint8, Data::Uint8(vec![255, 44])),
+            (f(&[0.0, f32::NAN, 0.1]), Dtype::Bool, Data::Bool(vec![0, 1, 1])),
+            (Data::Int64(vec![1 << 32 | 5]), Dtype::Int32, Data::Int32(vec![5])),
+            (
+                Data::Int64(vec![(1 << 53) + 1]),
+                Dtype::Int64,
+                Data::Int64(vec![(1 << 53) + 1]),
+            ),
+            (Data::Int32(vec![200, 0]), Dtype::Int8, Data::Int8(vec![-56, 0])),
+            (Data::Bool(vec![1, 0]), Dtype::Float64, Data::Float64(vec![1.0, 0.0])),
+            (Data::Uint8(vec![255]), Dtype::Float32, f(&[255.0])),
+        ];
+        for (from, to, expected) in cases {
+            let out = cast(to, tensor(&[from.len()], from.clone())).unwrap();
+            assert_eq!(out.data, expected, "{from:?} to {to}");
+        }
     }
 }

@@ -10,6 +10,8 @@ mod encode;
 mod function;
 mod linear;
 mod math;
+mod normalize;
+mod quantize;
 mod shape;
 mod text;
 mod tree;
@@ -17,11 +19,12 @@ mod tree;
 use super::onnx::{self, Node};
 use modelet::engine::Workspace;
 use modelet::ops::Op;
+use modelet::ops::elementwise::Unary;
 use modelet::ops::linear::Labels;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
 use modelet::tensor::{Data, Dtype, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// A graph that the tabular engine does not run, and why.
@@ -94,6 +97,11 @@ struct Lowering<'a> {
     /// Sequences of values, which are known here and don't exist in a run.
     sequences: HashMap<&'a str, Vec<Value>>,
     opsets: BTreeMap<String, i64>,
+    /// Results of Softmax on dequantized values.
+    quantized_softmax: HashSet<&'a str>,
+    /// Results of casts to float16, as float32 without its rounding; see
+    /// [`Lowering::round_for`].
+    unrounded: HashSet<&'a str>,
 }
 
 /// Why a node could not be lowered, without the node.
@@ -118,16 +126,18 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
         values: HashMap::new(),
         sequences: HashMap::new(),
         opsets: model.opsets(),
+        quantized_softmax: HashSet::new(),
+        unrounded: HashSet::new(),
     };
     lowering.initializers(graph).map_err(whole)?;
     for (index, (name, dtype)) in inputs.iter().enumerate() {
-        let name = graph
+        let input = graph
             .input
             .iter()
-            .map(|i| i.name.as_str())
-            .find(|n| n == name)
+            .find(|i| i.name == *name)
             .expect("inputs are the graph's");
-        let source = Source::Input(index as u16);
+        let name = input.name.as_str();
+        let source = lowering.as_declared(input, Source::Input(index as u16));
         lowering
             .values
             .insert(name, Value::computed(source, Some(*dtype), "input"));
@@ -147,6 +157,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             Kind::Constant(tensor) => (lowering.builder.constant(&tensor), Some(tensor.data.dtype())),
             Kind::Computed(source, dtype) => (source, dtype),
         };
+        let source = lowering.as_declared(output, source);
         sources.push(source);
         outputs.push(Output {
             name: output.name.clone(),
@@ -213,6 +224,49 @@ impl<'a> Lowering<'a> {
                 .tensor()
                 .map_err(|why| format!("initializer {:?}: {why}", initializer.name))?;
             self.values.insert(&initializer.name, Value::constant(tensor));
+        }
+        Ok(())
+    }
+
+    /// What the graph takes or gives as float16 is float32, rounded to float16.
+    fn as_declared(&mut self, declared: &onnx::ValueInfo, source: Source) -> Source {
+        match declared.is_float16() {
+            true => self.builder.push(Op::Unary(Unary::Half), vec![source])[0],
+            false => source,
+        }
+    }
+
+    /// Rounds the operands that casts to float16 made, where the node is one
+    /// that ONNX Runtime runs on float16. All others it runs on float32, and
+    /// drops the cast to float16 and back before them.
+    fn round_for(&mut self, node: &'a Node) -> Why<()> {
+        let runs = matches!(
+            node.op_type.as_str(),
+            "Concat"
+                | "Expand"
+                | "Flatten"
+                | "Gather"
+                | "GatherElements"
+                | "GatherND"
+                | "Max"
+                | "Min"
+                | "Reshape"
+                | "Round"
+                | "Sign"
+                | "Slice"
+                | "Split"
+                | "Squeeze"
+                | "Tile"
+                | "Transpose"
+                | "Unsqueeze"
+        );
+        for name in node.input.iter().filter(|_| runs) {
+            if self.unrounded.remove(name.as_str())
+                && let Some(mut value) = self.values.get(name.as_str()).cloned()
+            {
+                value.kind = self.compute(Op::Unary(Unary::Half), &[&value.kind], Some(Dtype::Float32))?;
+                self.values.insert(name, value);
+            }
         }
         Ok(())
     }
@@ -324,6 +378,7 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
         let version = self.version(node);
+        self.round_for(node)?;
         let known = match onnx::domain(&node.domain) {
             "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
             "ai.onnx" => {
