@@ -28,6 +28,7 @@ pub mod scaler;
 pub mod select;
 pub mod softmax;
 pub mod tree;
+pub mod unique;
 
 /// What every operator says of itself.
 pub(crate) trait Kernel {
@@ -129,6 +130,8 @@ operators! {
     Scan(control::Scan),
     /// A body while a condition holds.
     Loop(control::Loop),
+    /// The distinct elements.
+    Unique(unique::Unique),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.
