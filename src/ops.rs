@@ -42,6 +42,7 @@ pub mod tf_idf;
 pub mod tokenizer;
 pub mod top_k;
 pub mod tree;
+pub mod unique;
 
 /// What every operator says of itself.
 pub(crate) trait Kernel {
@@ -181,6 +182,8 @@ operators! {
     DynamicQuantize(quantize::DynamicQuantize),
     /// Sums of products in Einstein's notation.
     Einsum(einsum::Einsum),
+    /// The distinct elements.
+    Unique(unique::Unique),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

@@ -501,10 +501,7 @@ impl Program {
                 )));
             }
             instruction.op.check(&constants).map_err(here)?;
-            for (i, &register) in instruction.outputs.iter().enumerate() {
-                if instruction.outputs[..i].contains(&register) {
-                    return Err(here(format!("register {register} is written twice")));
-                }
+            for &register in &instruction.outputs {
                 match written.get_mut(register as usize) {
                     // Single assignment, which also keeps an instruction from
                     // reading a register that it writes.

@@ -332,14 +332,18 @@ fn pad(operands: &Operands<'_>, x: View<'_>, mode: PadMode, out: &mut Tensor) ->
     let shape = Shape::new(&dims[..rank]).ok_or_else(wrong)?;
     out.begin(x.dtype(), shape);
     // For every place along every axis, the place in `x` that it shows.
-    let mut places: Vec<Option<usize>> = Vec::new();
+    const NONE: u32 = u32::MAX;
+    let mut places: Vec<u32> = Vec::new();
     let mut begins = [0; RANK_MAX];
     for i in 0..rank {
         begins[i] = places.len();
         let (before, after) = around[i];
         let first = before.min(0).unsigned_abs() as usize;
         let left = x.shape.dims()[i] - first - after.min(0).unsigned_abs() as usize;
-        places.extend((0..dims[i]).map(|at| Some(first + source(at as i64 - before.max(0), left as i64, mode)?)));
+        places.extend((0..dims[i]).map(|at| {
+            let place = source(at as i64 - before.max(0), left as i64, mode);
+            place.map_or(NONE, |place| (first + place) as u32)
+        }));
     }
     if shape.is_empty() {
         return Ok(());
@@ -351,41 +355,43 @@ fn pad(operands: &Operands<'_>, x: View<'_>, mode: PadMode, out: &mut Tensor) ->
     };
     let mut index = [0; RANK_MAX];
     for _ in 0..dims[..inner].iter().product::<usize>() {
-        let row = (0..inner).try_fold(0, |at, d| {
-            Some(at + places[begins[d] + index[d]]? * strides[d] as usize)
-        });
         let columns = &places[begins[inner]..];
-        match row {
-            None => out.append_steps(value, 0, 0, dims[inner]),
-            Some(row) => {
-                let mut at = 0;
-                while at < dims[inner] {
-                    let run =
-                        |follows: &dyn Fn(usize) -> bool| (at + 1..dims[inner]).take_while(|&i| follows(i)).count() + 1;
-                    at += match columns[at] {
-                        None => {
-                            let run = run(&|i| columns[i].is_none());
-                            out.append_steps(value, 0, 0, run);
-                            run
-                        }
-                        Some(from) => {
-                            let run = run(&|i| columns[i] == Some(from + i - at));
-                            out.append(x, row + from..row + from + run);
-                            run
-                        }
-                    };
-                }
+        let row = (0..inner).try_fold(0, |at, d| match places[begins[d] + index[d]] {
+            NONE => None,
+            place => Some(at + place as usize * strides[d] as usize),
+        });
+        let Some(row) = row else {
+            out.append_steps(value, 0, 0, dims[inner]);
+            advance(&mut index, &dims[..inner]);
+            continue;
+        };
+        let mut at = 0;
+        while at < dims[inner] {
+            let from = columns[at];
+            let step = u32::from(from != NONE);
+            let follows = |&i: &usize| columns[i] == from.wrapping_add(step * (i - at) as u32);
+            let run = 1 + (at + 1..dims[inner]).take_while(follows).count();
+            if from == NONE {
+                out.append_steps(value, 0, 0, run);
+            } else {
+                out.append(x, row + from as usize..row + from as usize + run);
             }
+            at += run;
         }
-        for d in (0..inner).rev() {
-            index[d] += 1;
-            if index[d] < dims[d] {
-                break;
-            }
-            index[d] = 0;
-        }
+        advance(&mut index, &dims[..inner]);
     }
     Ok(())
+}
+
+/// The next index in row-major order.
+pub(crate) fn advance(index: &mut [usize; RANK_MAX], dims: &[usize]) {
+    for d in (0..dims.len()).rev() {
+        index[d] += 1;
+        if index[d] < dims[d] {
+            return;
+        }
+        index[d] = 0;
+    }
 }
 
 /// What stands at a place counted from the first of `len` elements; `None` is

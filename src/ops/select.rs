@@ -2,7 +2,7 @@
 //! say: Where, Compress, GatherElements, GatherND, ScatterElements and
 //! ScatterND, of any element type.
 
-use super::rearrange::strides;
+use super::rearrange::{advance, strides};
 use super::{Kernel, axis, place};
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
@@ -186,13 +186,7 @@ fn each_element(
             .map(|d| strides[d] as usize * if d == at { here } else { index[d] })
             .sum();
         each(i, offset);
-        for d in (0..rank).rev() {
-            index[d] += 1;
-            if index[d] < picked[d] {
-                break;
-            }
-            index[d] = 0;
-        }
+        advance(&mut index, picked);
     }
     Ok(())
 }

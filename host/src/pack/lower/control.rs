@@ -184,8 +184,11 @@ impl<'a> Lowering<'a> {
 
     /// Lowers a subgraph whose inputs have these types.
     fn body(&mut self, graph: &'a Graph, given: &[Option<Dtype>], captured: &[&'a str]) -> Why<Body> {
-        if graph.input.len() != given.len() {
-            let (inputs, given) = (graph.input.len(), given.len());
+        // Old exporters list the initializers among the inputs.
+        let mut inputs: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
+        inputs.retain(|name| !graph.initializer.iter().any(|t| t.name == *name));
+        if inputs.len() != given.len() {
+            let (inputs, given) = (inputs.len(), given.len());
             return Err(format!("its body has {inputs} inputs where {given} are given"));
         }
         let mut names = BTreeSet::new();
@@ -203,9 +206,9 @@ impl<'a> Lowering<'a> {
                 value.kind = Kind::Computed(Source::Input(index), dtype);
             }
         }
-        for (index, (input, dtype)) in graph.input.iter().zip(given).enumerate() {
+        for (index, (input, dtype)) in inputs.into_iter().zip(given).enumerate() {
             let source = Source::Input(index as u16);
-            values.insert(&input.name, Value::computed(source, *dtype, "input"));
+            values.insert(input, Value::computed(source, *dtype, "input"));
         }
         if !self.builder.begin_body(count) {
             return Err(format!("bodies inside bodies more than {DEPTH_MAX} deep"));
@@ -216,6 +219,9 @@ impl<'a> Lowering<'a> {
         let mut sources = Vec::new();
         let mut results = Vec::new();
         for output in &graph.output {
+            if self.sequences.contains_key(output.name.as_str()) {
+                return Err("its body has a sequence as a result".into());
+            }
             let (source, dtype) = self.source(&output.name)?;
             sources.push(source);
             results.push((dtype, self.value(&output.name)?.labels.clone()));

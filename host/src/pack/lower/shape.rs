@@ -10,6 +10,7 @@ use modelet::ops::generate::Generate;
 use modelet::ops::rearrange::{PadMode, Rearrange, Split};
 use modelet::ops::reshape::{Computed, Reshape};
 use modelet::ops::select::{Reduce, Select};
+use modelet::ops::unique::Unique;
 use modelet::program::Source;
 use modelet::signature;
 use modelet::tensor::{Data, Dtype, Shape, Strings, Tensor, Values};
@@ -56,7 +57,7 @@ impl<'a> Lowering<'a> {
                 let classes = self.constant(x).filter(|t| t.shape.rank() == 1 && t.shape.len() > 1);
                 let labels = classes.and_then(labels_of);
                 self.emit(node, Op::Gather(Gather::Axis(axis(node, 0)?)), &[x, y], dtype)?;
-                if let (Some(labels), Some(value)) = (labels, self.values.get_mut(node.output[0].as_str()))
+                if let (Some(labels), Some(value)) = (labels, self.result(node))
                     && matches!(value.kind, Kind::Computed(..))
                 {
                     value.labels = Some(labels);
@@ -183,6 +184,15 @@ impl<'a> Lowering<'a> {
                 };
                 self.emit_moved(node, Op::Select(op), (0..3).map(optional).collect(), dtype)
             }
+            "Unique" => {
+                let op = Unique {
+                    axis: node.get("axis").map(|_| axis(node, 0)).transpose()?,
+                    sorted: node.int("sorted", 1) != 0,
+                };
+                let places = Some(Dtype::Int64);
+                let input = self.input(node, 0)?;
+                self.emit_all(node, Op::Unique(op), &[input], &[dtype, places, places, places])
+            }
             op_type if op_type.contains("Sequence") => return self.sequence(node),
             _ => return Ok(false),
         }
@@ -288,10 +298,15 @@ impl<'a> Lowering<'a> {
         let labels = self.value(x)?.labels.clone();
         let dtype = self.dtype(x);
         self.emit(node, Op::Reshape(Reshape::Computed(which)), &[x, list], dtype)?;
-        if let Some(value) = self.values.get_mut(node.output[0].as_str()) {
+        if let Some(value) = self.result(node) {
             value.labels = labels;
         }
         Ok(())
+    }
+
+    /// The node's first result.
+    fn result(&mut self, node: &Node) -> Option<&mut Value> {
+        self.values.get_mut(node.output.first()?.as_str())
     }
 
     fn split(&mut self, node: &'a Node, version: i64) -> Why<()> {
