@@ -133,7 +133,7 @@ fn program(
             r#type: STRING,
             ..Attribute::default()
         }],
-        domain: String::new(),
+        ..Node::default()
     })
 }
 
