@@ -172,11 +172,8 @@ fn one_hot(operands: &Operands<'_>, x: View<'_>, at: i32, out: &mut Tensor) -> R
         match x.values {
             Values::Int64(v) => place(v[i], depth),
             Values::Int32(v) => place(i64::from(v[i]), depth),
-            // Only a whole number equals the number of a place.
-            _ => x
-                .number(i)
-                .filter(|v| libm::trunc(*v) == *v)
-                .and_then(|v| place(v as i64, depth)),
+            // Towards zero, as ONNX Runtime reads floats here.
+            _ => x.number(i).filter(|v| !v.is_nan()).and_then(|v| place(v as i64, depth)),
         }
     };
     if x.number(0).is_none() && !x.shape.is_empty() {
@@ -265,7 +262,11 @@ mod tests {
             ),
             Case(
                 Generate::OneHot(0),
-                vec![Some(floats(&[2], &[1., 0.5])), scalar(2), Some(floats(&[2], &[5., 6.]))],
+                vec![
+                    Some(floats(&[2], &[1.9, f32::NAN])),
+                    scalar(2),
+                    Some(floats(&[2], &[5., 6.])),
+                ],
                 floats(&[2, 2], &[5., 5., 6., 5.]),
             ),
             Case(Generate::NonZero, vec![x()], ints(&[2, 3], &[0, 0, 1, 1, 2, 0])),

@@ -264,3 +264,112 @@ fn free_names<'a>(graph: &'a Graph, names: &mut BTreeSet<&'a str>) {
             .filter(|name| !name.is_empty() && !defined.contains(name)),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::pack::lower::lower;
+    use crate::pack::onnx::{Attribute, Graph, Model, Node, ValueInfo};
+    use modelet::engine::Workspace;
+    use modelet::program::{Image, Program};
+    use modelet::tensor::{Data, Dtype, Shape, Tensor};
+
+    fn node(op_type: &str, input: &[&str], output: &[&str]) -> Node {
+        Node {
+            op_type: op_type.into(),
+            input: input.iter().map(|&s| s.into()).collect(),
+            output: output.iter().map(|&s| s.into()).collect(),
+            ..Node::default()
+        }
+    }
+
+    fn graph(input: &[&str], node: Vec<Node>, output: &[&str]) -> Graph {
+        let values = |names: &[&str]| {
+            let value = |&name: &&str| ValueInfo {
+                name: name.into(),
+                r#type: None,
+            };
+            names.iter().map(value).collect()
+        };
+        Graph {
+            node,
+            input: values(input),
+            output: values(output),
+            ..Graph::default()
+        }
+    }
+
+    fn with(mut node: Node, name: &str, g: Graph) -> Node {
+        node.attribute.push(Attribute {
+            name: name.into(),
+            g: Some(g),
+            ..Attribute::default()
+        });
+        node
+    }
+
+    fn floats(dims: &[usize], values: &[f32]) -> Tensor {
+        Tensor {
+            shape: Shape::new(dims).unwrap(),
+            data: Data::Float32(values.to_vec()),
+        }
+    }
+
+    #[test]
+    fn a_body_uses_values_of_all_graphs_around_it() {
+        // Every row of x minus every row of t, and shifted by a value from
+        // the outermost graph.
+        let shifted = vec![
+            node("Sub", &["row", "other"], &["d"]),
+            node("Add", &["d", "shift"], &["e"]),
+        ];
+        let scan = |operand: &str, result: &str, body: Graph| {
+            let mut scan = with(node("Scan", &[operand], &[result]), "body", body);
+            scan.attribute.push(Attribute {
+                name: "num_scan_inputs".into(),
+                i: 1,
+                ..Attribute::default()
+            });
+            scan
+        };
+        let outer = graph(
+            &["row"],
+            vec![scan("t", "all", graph(&["other"], shifted, &["e"]))],
+            &["all"],
+        );
+        let nodes = vec![node("Add", &["s", "s"], &["shift"]), scan("x", "y", outer)];
+        let model = Model {
+            graph: Some(graph(&["x", "t", "s"], nodes, &["y"])),
+            ..Model::default()
+        };
+        let inputs = ["x", "t", "s"].map(|name| (name.to_owned(), Dtype::Float32));
+        let image = lower(&model, &inputs).unwrap().image;
+        let len = image.len();
+        let program = Program::load(Image::new(image, 0, len)).unwrap();
+        let given = [
+            floats(&[2, 1], &[10., 20.]),
+            floats(&[2, 1], &[1., 2.]),
+            floats(&[], &[0.5]),
+        ];
+        let mut workspace = Workspace::default();
+        workspace.run(&program, &given).unwrap();
+        let y = workspace.output(&program, &given, 0).unwrap().to_tensor();
+        assert_eq!(y, floats(&[2, 2, 1], &[10., 9., 20., 19.]));
+    }
+
+    #[test]
+    fn what_a_body_lacks_is_named() {
+        let branch = || graph(&[], vec![node("NoSuch", &["x"], &["y"])], &["y"]);
+        let choice = with(
+            with(node("If", &["c"], &["z"]), "then_branch", branch()),
+            "else_branch",
+            branch(),
+        );
+        let model = Model {
+            graph: Some(graph(&["c", "x"], vec![choice], &["z"])),
+            ..Model::default()
+        };
+        let inputs = [("c".to_owned(), Dtype::Bool), ("x".to_owned(), Dtype::Float32)];
+        let why = lower(&model, &inputs).map(|l| l.outputs).unwrap_err().to_string();
+        assert!(why.contains("If") && why.contains("NoSuch"), "{why}");
+    }
+}
