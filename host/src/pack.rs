@@ -11,6 +11,7 @@
 //! one to answer the reference rows, and with the whole bundle for the
 //! snapshot.
 
+mod batch;
 mod features;
 mod lower;
 mod mixed;
@@ -386,7 +387,14 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         task,
         unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
         // tract's graph is made for one record.
-        batch: engine == EngineKind::Tabular && !features::fixed_batch(&source.inputs),
+        batch: match image {
+            Some(image) if !features::fixed_batch(&source.inputs) => {
+                let program = Program::load(Image::new(image.to_vec(), 0, image.len()))?;
+                let of = |start, count| rows::tensors(&derived.features, &derived.inputs, data.as_ref(), start, count);
+                batch::keeps_rows_apart(&program, [&of(0, 5), &of(5, 7)])
+            }
+            _ => false,
+        },
         reference: Reference {
             rows: 0,
             columns: feature_columns(&derived.features, &derived.bins),
