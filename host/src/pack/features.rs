@@ -228,7 +228,7 @@ fn feature(
     let derived = match dtype {
         Dtype::String => FeatureType::Category,
         Dtype::Bool => FeatureType::Boolean,
-        Dtype::Int64 | Dtype::Int32 => FeatureType::Integer,
+        Dtype::Int64 | Dtype::Int32 | Dtype::Uint8 | Dtype::Int8 => FeatureType::Integer,
         Dtype::Float32 | Dtype::Float64 if !encoding.is_empty() => FeatureType::Category,
         Dtype::Float32 | Dtype::Float64 => FeatureType::Number,
     };

@@ -19,7 +19,7 @@ use modelet::ops::linear::Labels;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
 use modelet::tensor::{Data, Dtype, Tensor};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// A graph that the tabular engine does not run, and why.
@@ -101,45 +101,13 @@ type Why<T> = Result<T, String>;
 /// When the engine does not have an operator, or not in this form.
 pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered, Unsupported> {
     let graph = model.graph.as_ref().expect("the reader demands a graph");
-    let whole = |why: String| Unsupported {
-        operator: "graph".into(),
-        node: graph.name.clone(),
-        version: 0,
-        why,
-    };
-    let mut lowering = Lowering {
-        builder: Builder::new(inputs.len() as u16),
-        values: HashMap::new(),
-        opsets: model.opsets(),
-    };
+    let whole = |why: String| whole(graph, why);
+    let mut lowering = Lowering::new(model, graph, inputs);
     for initializer in &graph.initializer {
-        let tensor = initializer
-            .tensor()
-            .map_err(|why| whole(format!("initializer {:?}: {why}", initializer.name)))?;
-        lowering.values.insert(&initializer.name, Value::constant(tensor));
-    }
-    for (index, (name, dtype)) in inputs.iter().enumerate() {
-        let name = graph
-            .input
-            .iter()
-            .map(|i| i.name.as_str())
-            .find(|n| n == name)
-            .expect("inputs are the graph's");
-        let source = Source::Input(index as u16);
-        lowering
-            .values
-            .insert(name, Value::computed(source, Some(*dtype), "input"));
+        lowering.initializer(initializer).map_err(whole)?;
     }
     for node in &graph.node {
-        lowering.node(node).map_err(|why| Unsupported {
-            operator: node.operator(),
-            node: match (&node.name, node.output.first()) {
-                (name, Some(output)) if name.is_empty() => output.clone(),
-                (name, _) => name.clone(),
-            },
-            version: lowering.version(node),
-            why,
-        })?;
+        lowering.node(node).map_err(|why| lowering.unsupported(node, why))?;
     }
     let mut sources = Vec::new();
     let mut outputs = Vec::new();
@@ -168,6 +136,54 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
     })
 }
 
+/// Everything that [`lower`] refuses, not the first alone. What depends on a
+/// refused node is only named where the engine does not have its operator.
+pub fn survey(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Vec<Unsupported> {
+    let Some(graph) = &model.graph else {
+        return Vec::new();
+    };
+    let mut lowering = Lowering::new(model, graph, inputs);
+    let mut refused = Vec::new();
+    let mut unknown = HashSet::new();
+    for initializer in &graph.initializer {
+        if let Err(why) = lowering.initializer(initializer) {
+            refused.push(whole(graph, why));
+            unknown.insert(initializer.name.as_str());
+        }
+    }
+    for node in &graph.node {
+        let depends = node.input.iter().any(|name| unknown.contains(name.as_str()));
+        for name in node.input.iter().filter(|name| unknown.contains(name.as_str())) {
+            let stand_in = Value::computed(Source::Input(0), None, "");
+            lowering.values.entry(name).or_insert(stand_in);
+        }
+        match lowering.node(node) {
+            Ok(()) => {}
+            Err(why) if depends && why != ABSENT => {}
+            Err(why) => refused.push(lowering.unsupported(node, why)),
+        }
+        // A constant of the node's own would hide that it hangs on others.
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if depends || !lowering.values.contains_key(name.as_str()) {
+                unknown.insert(name);
+            }
+        }
+    }
+    refused
+}
+
+/// Why an operator is refused that the engine does not have at all.
+const ABSENT: &str = "the tabular engine does not have it";
+
+fn whole(graph: &onnx::Graph, why: String) -> Unsupported {
+    Unsupported {
+        operator: "graph".into(),
+        node: graph.name.clone(),
+        version: 0,
+        why,
+    }
+}
+
 impl Value {
     fn constant(tensor: Tensor) -> Value {
         Value {
@@ -189,13 +205,49 @@ impl Value {
 }
 
 impl<'a> Lowering<'a> {
+    fn new(model: &'a onnx::Model, graph: &'a onnx::Graph, inputs: &[(String, Dtype)]) -> Lowering<'a> {
+        let mut lowering = Lowering {
+            builder: Builder::new(inputs.len() as u16),
+            values: HashMap::new(),
+            opsets: model.opsets(),
+        };
+        for (index, (name, dtype)) in inputs.iter().enumerate() {
+            let name = graph
+                .input
+                .iter()
+                .map(|i| i.name.as_str())
+                .find(|n| n == name)
+                .expect("inputs are the graph's");
+            let source = Source::Input(index as u16);
+            lowering
+                .values
+                .insert(name, Value::computed(source, Some(*dtype), "input"));
+        }
+        lowering
+    }
+
+    fn initializer(&mut self, initializer: &'a onnx::TensorProto) -> Why<()> {
+        let tensor = initializer
+            .tensor()
+            .map_err(|why| format!("initializer {:?}: {why}", initializer.name))?;
+        self.values.insert(&initializer.name, Value::constant(tensor));
+        Ok(())
+    }
+
+    fn unsupported(&self, node: &Node, why: String) -> Unsupported {
+        Unsupported {
+            operator: node.operator(),
+            node: match (&node.name, node.output.first()) {
+                (name, Some(output)) if name.is_empty() => output.clone(),
+                (name, _) => name.clone(),
+            },
+            version: self.version(node),
+            why,
+        }
+    }
+
     fn version(&self, node: &Node) -> i64 {
-        // Exporters of tree models leave the default domain's import out.
-        let domain = onnx::domain(&node.domain);
-        self.opsets
-            .get(domain)
-            .copied()
-            .unwrap_or(if domain == "ai.onnx" { 13 } else { 1 })
+        version(&self.opsets, &node.domain)
     }
 
     fn value(&self, name: &str) -> Why<&Value> {
@@ -315,7 +367,7 @@ impl<'a> Lowering<'a> {
         };
         match known {
             true => Ok(()),
-            false => Err("the tabular engine does not have it".into()),
+            false => Err(ABSENT.into()),
         }
     }
 
@@ -366,6 +418,14 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// The version of a domain's operator set.
+pub fn version(opsets: &BTreeMap<String, i64>, domain: &str) -> i64 {
+    let domain = onnx::domain(domain);
+    // Exporters of tree models leave the default domain's import out.
+    let absent = if domain == "ai.onnx" { 13 } else { 1 };
+    opsets.get(domain).copied().unwrap_or(absent)
+}
+
 /// The class labels that a node names.
 fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
     let strings = node.texts("classlabels_strings");
@@ -389,36 +449,4 @@ fn fold(op: Op, constants: &[&Tensor]) -> Why<Tensor> {
     workspace.run(&program, &inputs).map_err(|e| e.to_string())?;
     let result = workspace.output(&program, &inputs, 0);
     Ok(result.map(|view| view.to_tensor()).unwrap_or_default())
-}
-
-/// What the graph declares of its outputs, for the neural engine.
-pub fn declared_outputs(model: &onnx::Model) -> Vec<Output> {
-    let Some(graph) = &model.graph else {
-        return Vec::new();
-    };
-    let labels = graph.node.iter().find_map(|node| {
-        ["classlabels_int64s", "classlabels_ints"]
-            .iter()
-            .find_map(|name| class_labels(node, name).ok())
-    });
-    graph
-        .output
-        .iter()
-        .map(|output| Output {
-            name: output.name.clone(),
-            dtype: output
-                .r#type
-                .as_ref()
-                .and_then(|t| t.tensor_type.as_ref())
-                .and_then(|t| onnx::dtype(t.elem_type).ok()),
-            labels: labels.clone(),
-            operator: graph
-                .node
-                .iter()
-                .find(|node| node.output.contains(&output.name))
-                .map(|node| node.op_type.clone())
-                .unwrap_or_default(),
-            zip_map: false,
-        })
-        .collect()
 }
