@@ -378,7 +378,7 @@ pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
 /// alone is asked.
 ///
 /// # Errors
-/// When the engine does not load the graph.
+/// When the engine does not run the graph.
 fn understood(
     source: &Source,
     lowered: &Result<Lowered, Unsupported>,
@@ -409,7 +409,6 @@ fn understood(
     };
     let mut manifest = draft.manifest(derived, Provenance::default());
     let packer = Packer::new(generic)?;
-    draft.load(&packer, &manifest)?;
     let rows = (0..rows::SYNTHETIC).collect();
     match draft.settle(&packer, &mut manifest, &overrides, None, rows, &Silent) {
         Ok(_) => {
@@ -420,7 +419,12 @@ fn understood(
             };
             Ok((draft.engine, Some(answer)))
         }
-        Err(why) => Ok((draft.engine, alone(notes, format!("made-up rows are refused: {why:#}")))),
+        // tract finds out in running what it does not have.
+        Err(error) if draft.engine == EngineKind::Neural => Err(error),
+        Err(error) => {
+            let answer = alone(notes, format!("made-up rows are refused: {error:#}"));
+            Ok((draft.engine, answer))
+        }
     }
 }
 
@@ -512,14 +516,8 @@ impl<'a> Draft<'a> {
         rows: Vec<usize>,
         progress: &dyn Progress,
     ) -> anyhow::Result<Option<&'static str>> {
-        let run = |manifest: &Manifest| -> anyhow::Result<Answers> {
-            Answers::of(
-                &mut self.load(packer, manifest)?,
-                manifest,
-                data,
-                rows.clone(),
-                progress,
-            )
+        let run = |loaded: &mut snapshot::Loaded, manifest: &Manifest| {
+            Answers::of(loaded, manifest, data, rows.clone(), progress)
         };
         let mut first_error = None;
         for reading in outputs::readings(&self.outputs, overrides).map_err(|e| anyhow!(e))? {
@@ -530,7 +528,8 @@ impl<'a> Draft<'a> {
             };
             manifest.output = reading;
             manifest.batch = false;
-            let settled = run(manifest).and_then(|answers| {
+            let mut loaded = self.load(packer, manifest)?;
+            let settled = run(&mut loaded, manifest).and_then(|answers| {
                 let probe = Probe {
                     scores: answers.scores.clone(),
                     labels: answers.labels.clone(),
@@ -547,8 +546,12 @@ impl<'a> Draft<'a> {
             };
             // A row's answer must not depend on the other rows.
             manifest.batch = self.batch();
-            let apart = manifest.batch && run(manifest).map_or(true, |together| together.entries != alone.entries);
-            manifest.batch &= !apart;
+            let mut apart = false;
+            if manifest.batch {
+                let together = run(&mut self.load(packer, manifest)?, manifest);
+                apart = together.map_or(true, |together| together.entries != alone.entries);
+                manifest.batch = !apart;
+            }
             (manifest.task, manifest.output) = (task, output);
             return Ok(apart.then_some("rows are run one by one: together they would get other answers"));
         }
@@ -623,19 +626,17 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     let packer = Packer::new(generic)?;
     let reference_rows = data.as_ref().map_or(rows::SYNTHETIC, Table::rows);
     let probe_rows = rows::spread(reference_rows, PROBE_ROWS);
-    let loaded = |manifest: &Manifest| {
-        draft
-            .load(&packer, manifest)
-            .map_err(|e| match &lowered {
-                Err(unsupported) => anyhow!("{unsupported}, and the neural engine does not run it either: {e:#}"),
-                Ok(_) => e,
-            })
-            .with_context(|| model_name.to_string())
+    let named = |error: anyhow::Error| {
+        match &lowered {
+            Err(unsupported) => anyhow!("{unsupported}, and the neural engine does not run it either: {error:#}"),
+            Ok(_) => error,
+        }
+        .context(model_name.to_string())
     };
-    loaded(&manifest)?;
+    let loaded = |manifest: &Manifest| draft.load(&packer, manifest).map_err(named);
     let apart = draft
         .settle(&packer, &mut manifest, &overrides, data.as_ref(), probe_rows, progress)
-        .with_context(|| model_name.to_string())?;
+        .map_err(named)?;
 
     let mut settled = loaded(&manifest)?;
     let mut notes: Vec<String> = apart.map(str::to_owned).into_iter().collect();

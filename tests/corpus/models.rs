@@ -197,7 +197,14 @@ fn model(case: &Path) -> anyhow::Result<Outcome> {
         force: true,
         output: component.clone(),
     };
-    let manifest = pack(&options, &Silent).context("pack")?.manifest;
+    let manifest = match pack(&options, &Silent) {
+        Ok(report) => report.manifest,
+        Err(error) => {
+            // The table names the model already.
+            let path = format!("{}: ", options.model.display());
+            bail!("pack: {}", format!("{error:#}").replace(&path, ""));
+        }
+    };
     let mut outcome = Outcome {
         name: name_of(case),
         engine: Some(manifest.engine),

@@ -3,7 +3,7 @@
 
 use crate::{each, name_of};
 use anyhow::{anyhow, bail};
-use modelet::engine::Workspace;
+use modelet::engine::{RunError, Workspace};
 use modelet::program::{Image, Program};
 use modelet::tensor::{Tensor, Values, View};
 use modelet_host::output::{Align, Output, Paint, count, grid};
@@ -174,7 +174,11 @@ fn node(case: &Path) -> anyhow::Result<Outcome> {
                 Err(why) => return Ok(Outcome::Unsupported(format!("an input: {why}"))),
             }
         }
-        workspace.run(&program, &given)?;
+        match workspace.run(&program, &given) {
+            Ok(()) => {}
+            Err(error @ RunError::Dtype { .. }) => return Ok(Outcome::Unsupported(error.to_string())),
+            Err(error) => return Err(error.into()),
+        }
         for (index, output) in lowered.outputs.iter().enumerate() {
             let expected = match read(format!("output_{index}.pb"))? {
                 Ok(tensor) => tensor,
