@@ -117,7 +117,7 @@ fn several_labels_of_a_row_are_a_vector() {
     let report = packed(folder.path(), &model, None).expect("it is packed");
     assert_eq!(report.manifest.output.label, None);
     let answer = answer(&report, ROWS);
-    assert_eq!(answer["predictions"][0]["prediction"], json!([1.0, -2.0, 1.5, -2.0]));
+    assert_eq!(answer["predictions"][0]["prediction"], json!([1, -2, 1.5, -2]));
 }
 
 #[test]
@@ -182,5 +182,5 @@ fn rows_that_change_each_other_are_run_one_by_one() {
         report.notes
     );
     let answer = answer(&report, ROWS);
-    assert_eq!(answer["predictions"][1]["prediction"], json!([1.0, 1.0]));
+    assert_eq!(answer["predictions"][1]["prediction"], json!([1, 1]));
 }

@@ -216,7 +216,8 @@ fn same(got: View<'_>, expected: View<'_>) -> Result<(), String> {
             expected.number(i).unwrap_or(f64::NAN),
         );
         let equal = got == expected || got.is_nan() && expected.is_nan();
-        if !equal && !((got - expected).abs() <= ABSOLUTE + RELATIVE * expected.abs()) {
+        let near = (got - expected).abs() <= ABSOLUTE + RELATIVE * expected.abs();
+        if !equal && !near {
             return wrong(expected.to_string(), got.to_string());
         }
     }
