@@ -175,6 +175,7 @@ fn answer(reply: Option<Reply>) -> Result<wit::Reply, wit::Problem> {
             status: problem.kind.status(),
             kind: problem.kind.name().to_owned(),
             body: problem.body,
+            id: reply.id,
             observation,
         }),
     }

@@ -4,7 +4,7 @@
 //! what it spends between them does not show; registers keep their buffers
 //! from call to call, and a warm run allocates nothing.
 
-use crate::program::{Constants, Program, Source};
+use crate::program::{Body, Constants, Program, Source};
 use crate::tensor::{Dtype, Shape, Tensor, View};
 use std::fmt;
 
@@ -21,6 +21,17 @@ pub struct Workspace {
 pub(crate) struct Scratch {
     pub(crate) f32: Vec<f32>,
     pub(crate) scores: Vec<f32>,
+    pub(crate) indices: Vec<u32>,
+    pub(crate) nest: Option<Box<Nest>>,
+}
+
+/// Room for an operator that runs a body: what the body is given and what it
+/// works with.
+#[derive(Debug, Default)]
+pub(crate) struct Nest {
+    pub(crate) given: Vec<Tensor>,
+    pub(crate) next: Vec<Tensor>,
+    pub(crate) workspace: Workspace,
 }
 
 /// Why a program could not be run on an input that its signature accepts.
@@ -45,6 +56,13 @@ pub enum RunError {
     },
     /// The neural engine's own words.
     Neural(String),
+    /// An element is of the right type and yet not one that the operator takes.
+    Value {
+        /// The operator.
+        op: &'static str,
+        /// What is wrong with it, in words.
+        what: String,
+    },
 }
 
 impl fmt::Display for RunError {
@@ -55,16 +73,43 @@ impl fmt::Display for RunError {
                 write!(f, "{op}: expected {expected} but got {got:?}")
             }
             RunError::Neural(what) => f.write_str(what),
+            RunError::Value { op, what } => write!(f, "{op}: {what}"),
         }
     }
 }
 
 impl std::error::Error for RunError {}
 
+/// What a program or a body is run on.
+#[derive(Clone, Copy)]
+pub(crate) enum Inputs<'a> {
+    /// The model's inputs.
+    Model(&'a [Tensor]),
+    /// A body's: what it is given at each turn, then the operands from `first`
+    /// on of the operator that runs it, which are not copied.
+    Body {
+        given: &'a [Tensor],
+        outer: &'a Operands<'a>,
+        first: usize,
+    },
+}
+
+impl<'a> Inputs<'a> {
+    fn get(&self, index: usize) -> Option<View<'a>> {
+        match *self {
+            Inputs::Model(tensors) => tensors.get(index).map(Tensor::view),
+            Inputs::Body { given, outer, first } => match index.checked_sub(given.len()) {
+                None => given.get(index).map(Tensor::view),
+                Some(captured) => outer.get(first.checked_add(captured)?),
+            },
+        }
+    }
+}
+
 /// What an operator sees of a run: its operands.
 pub(crate) struct Operands<'a> {
     program: &'a Program,
-    inputs: &'a [Tensor],
+    inputs: Inputs<'a>,
     registers: &'a [Tensor],
     sources: &'a [Source],
     op: &'static str,
@@ -78,12 +123,12 @@ impl<'a> Operands<'a> {
 
     /// The operand at `index`, if it is given.
     pub(crate) fn get(&self, index: usize) -> Option<View<'a>> {
-        match *self.sources.get(index)? {
-            Source::Input(i) => self.inputs.get(i as usize).map(Tensor::view),
-            Source::Register(r) => self.registers.get(r as usize).map(Tensor::view),
-            Source::Constant(c) => Some(self.program.constant(c)),
-            Source::None => None,
-        }
+        read(self.program, self.inputs, self.registers, *self.sources.get(index)?)
+    }
+
+    /// The program that the operator belongs to.
+    pub(crate) fn program(&self) -> &'a Program {
+        self.program
     }
 
     /// The operand at `index`.
@@ -113,6 +158,23 @@ impl<'a> Operands<'a> {
     pub(crate) fn dtype_error(&self, got: Dtype) -> RunError {
         RunError::Dtype { op: self.op, got }
     }
+
+    /// An error about an element.
+    pub(crate) fn value_error(&self, what: impl Into<String>) -> RunError {
+        RunError::Value {
+            op: self.op,
+            what: what.into(),
+        }
+    }
+}
+
+fn read<'a>(program: &'a Program, inputs: Inputs<'a>, registers: &'a [Tensor], source: Source) -> Option<View<'a>> {
+    match source {
+        Source::Input(i) => inputs.get(i as usize),
+        Source::Register(r) => registers.get(r as usize).map(Tensor::view),
+        Source::Constant(c) => Some(program.constant(c)),
+        Source::None => None,
+    }
 }
 
 impl Workspace {
@@ -123,9 +185,15 @@ impl Workspace {
     /// When shapes or types don't fit the operators, which for inputs made
     /// from the signature means that the model itself does not fit together.
     pub fn run(&mut self, program: &Program, inputs: &[Tensor]) -> Result<(), RunError> {
-        let header = &program.header;
-        self.registers.resize_with(header.registers as usize, Tensor::default);
-        for instruction in &header.instructions {
+        self.execute(program, &program.header.main, Inputs::Model(inputs))
+    }
+
+    /// Runs a body; [`Workspace::result`] then gives its results.
+    pub(crate) fn execute(&mut self, program: &Program, body: &Body, inputs: Inputs<'_>) -> Result<(), RunError> {
+        if self.registers.len() < body.registers as usize {
+            self.registers.resize_with(body.registers as usize, Tensor::default);
+        }
+        for instruction in &body.instructions {
             // Results are taken out of their registers for the time of the
             // call, so that the operands can be borrowed from the others.
             for &register in &instruction.outputs {
@@ -150,11 +218,17 @@ impl Workspace {
 
     /// The output at `index` after a run.
     pub fn output<'a>(&'a self, program: &'a Program, inputs: &'a [Tensor], index: usize) -> Option<View<'a>> {
-        match *program.header.outputs.get(index)? {
-            Source::Input(i) => inputs.get(i as usize).map(Tensor::view),
-            Source::Register(r) => self.registers.get(r as usize).map(Tensor::view),
-            Source::Constant(c) => Some(program.constant(c)),
-            Source::None => None,
-        }
+        self.result(program, &program.header.main, Inputs::Model(inputs), index)
+    }
+
+    /// The result at `index` of a body after its run on these inputs.
+    pub(crate) fn result<'a>(
+        &'a self,
+        program: &'a Program,
+        body: &Body,
+        inputs: Inputs<'a>,
+        index: usize,
+    ) -> Option<View<'a>> {
+        read(program, inputs, &self.registers, *body.outputs.get(index)?)
     }
 }

@@ -7,23 +7,42 @@
 
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
-use crate::tensor::Tensor;
+use crate::tensor::{RANK_MAX, Tensor, Values, View};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 pub mod arg_max;
+pub mod binarizer;
 pub mod cast;
 pub mod concat;
+pub mod control;
+pub mod einsum;
 pub mod elementwise;
+pub mod feature_vectorizer;
 pub mod gather;
+pub mod generate;
+pub mod imputer;
 pub mod linear;
+pub mod lookup;
 pub mod matmul;
 pub mod normalizer;
+pub(crate) mod numbers;
 pub mod post_transform;
+pub mod quantize;
+pub mod rearrange;
+pub mod reduce;
+pub mod regex;
 pub mod reshape;
 pub mod scaler;
+pub mod select;
 pub mod softmax;
+pub mod standardize;
+pub mod text;
+pub mod tf_idf;
+pub mod tokenizer;
+pub mod top_k;
 pub mod tree;
+pub mod unique;
 
 /// What every operator says of itself.
 pub(crate) trait Kernel {
@@ -31,14 +50,19 @@ pub(crate) trait Kernel {
     const NAME: &'static str;
     /// How many operands it takes.
     const INPUTS: RangeInclusive<usize> = 1..=1;
-    /// How many results it yields.
+    /// How many results it yields, unless its attributes say.
     const OUTPUTS: usize = 1;
+
+    /// How many results it yields.
+    fn outputs(&self) -> usize {
+        Self::OUTPUTS
+    }
 
     /// Checks the attributes and everything they refer to, so that `run` may
     /// rely on it whatever the operands are.
     fn check(&self, constants: &Constants<'_>) -> Result<(), String>;
 
-    /// Computes the results; `out` has [`Kernel::OUTPUTS`] of them.
+    /// Computes the results; `out` has [`Kernel::outputs`] of them.
     fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError>;
 }
 
@@ -58,7 +82,7 @@ macro_rules! operators {
 
             /// How many operands it takes, and how many results it yields.
             pub fn arity(&self) -> (RangeInclusive<usize>, usize) {
-                match self { $(Op::$variant(_) => (<$type as Kernel>::INPUTS, <$type as Kernel>::OUTPUTS),)* }
+                match self { $(Op::$variant(op) => (<$type as Kernel>::INPUTS, op.outputs()),)* }
             }
 
             pub(crate) fn check(&self, constants: &Constants<'_>) -> Result<(), String> {
@@ -106,6 +130,60 @@ operators! {
     ArgMax(arg_max::ArgMax),
     /// Elements picked by index along an axis.
     Gather(gather::Gather),
+    /// Keys replaced by their values.
+    Lookup(lookup::Lookup),
+    /// Categories as columns of 0 and 1.
+    OneHot(lookup::OneHot),
+    /// Missing values replaced.
+    Imputer(imputer::Imputer),
+    /// 1 above a threshold, else 0.
+    Binarizer(binarizer::Binarizer),
+    /// Numbers of any type side by side as float32.
+    FeatureVectorizer(feature_vectorizer::FeatureVectorizer),
+    /// Case and stop words.
+    StringNormalizer(text::StringNormalizer),
+    /// Two operands of text, broadcast.
+    TextPair(text::TextPair),
+    /// Texts cut at a delimiter.
+    StringSplit(text::StringSplit),
+    /// Whether texts match a regular expression whole.
+    RegexFullMatch(regex::RegexFullMatch),
+    /// Texts cut into tokens.
+    Tokenizer(tokenizer::Tokenizer),
+    /// Counts of n-grams.
+    TfIdf(tf_idf::TfIdf),
+    /// Elements put elsewhere, repeated or left out by their place.
+    Rearrange(rearrange::Rearrange),
+    /// An operand cut along an axis.
+    Split(rearrange::Split),
+    /// Elements chosen or replaced by what other operands say.
+    Select(select::Select),
+    /// Values that follow from shapes, bounds and positions.
+    Generate(generate::Generate),
+    /// One of two bodies.
+    If(control::If),
+    /// A body for each element along an axis.
+    Scan(control::Scan),
+    /// A body while a condition holds.
+    Loop(control::Loop),
+    /// The second operand's shape aligned with an axis of the first.
+    Align(elementwise::Align),
+    /// Sums, means, extremes and norms along axes.
+    Reduce(reduce::Reduce),
+    /// Sums up to each element of an axis.
+    CumSum(reduce::CumSum),
+    /// The largest or smallest elements along an axis.
+    TopK(top_k::TopK),
+    /// Rows with mean 0 and variance 1.
+    Standardize(standardize::Standardize),
+    /// Between floats and the integers that stand for them.
+    Quantize(quantize::Quantize),
+    /// The same with the scale taken from the values.
+    DynamicQuantize(quantize::DynamicQuantize),
+    /// Sums of products in Einstein's notation.
+    Einsum(einsum::Einsum),
+    /// The distinct elements.
+    Unique(unique::Unique),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.
@@ -113,4 +191,124 @@ pub(crate) fn axis(axis: i32, rank: usize) -> Option<usize> {
     let rank = rank as i32;
     let axis = if axis < 0 { axis + rank } else { axis };
     (0..rank).contains(&axis).then_some(axis as usize)
+}
+
+/// A few integers: the axes, dimensions or paddings that an operand gives.
+#[derive(Clone, Copy)]
+pub(crate) struct Few {
+    values: [i64; 2 * RANK_MAX],
+    len: usize,
+}
+
+impl std::ops::Deref for Few {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        &self.values[..self.len]
+    }
+}
+
+/// The integers of the operand at `index`, at most two for each dimension that
+/// a tensor can have; `None` if it is absent.
+pub(crate) fn integers(operands: &Operands<'_>, index: usize) -> Result<Option<Few>, RunError> {
+    let Some(view) = operands.get(index) else {
+        return Ok(None);
+    };
+    let len = view.shape.len();
+    let mut few = Few {
+        values: [0; 2 * RANK_MAX],
+        len,
+    };
+    if len > few.values.len() {
+        return Err(operands.shape_error("fewer elements", view.shape));
+    }
+    for (i, value) in few.values[..len].iter_mut().enumerate() {
+        *value = integer(operands, view, i)?;
+    }
+    Ok(Some(few))
+}
+
+/// An element of an operand of integers.
+pub(crate) fn integer(operands: &Operands<'_>, view: View<'_>, index: usize) -> Result<i64, RunError> {
+    let value = match view.values {
+        Values::Int64(v) => v.get(index).copied(),
+        Values::Int32(v) => v.get(index).map(|&v| i64::from(v)),
+        Values::Uint8(v) => v.get(index).map(|&v| i64::from(v)),
+        Values::Int8(v) => v.get(index).map(|&v| i64::from(v)),
+        _ => return Err(operands.dtype_error(view.dtype())),
+    };
+    value.ok_or_else(|| operands.shape_error("more elements", view.shape))
+}
+
+/// The place that an index means among `len`, where a negative one counts from
+/// the end.
+pub(crate) fn place(index: i64, len: usize) -> Option<usize> {
+    let index = if index < 0 {
+        index.checked_add(len as i64)?
+    } else {
+        index
+    };
+    usize::try_from(index).ok().filter(|&i| i < len)
+}
+
+/// What operators' tests are written with.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Op;
+    use crate::engine::Workspace;
+    use crate::program::{Builder, Image, Program, Source};
+    use crate::tensor::{Data, Shape, Strings, Tensor};
+
+    fn tensor(dims: &[usize], data: Data) -> Tensor {
+        let shape = Shape::new(dims).unwrap();
+        assert_eq!(shape.len(), data.len());
+        Tensor { shape, data }
+    }
+
+    pub(crate) fn floats(dims: &[usize], values: &[f32]) -> Tensor {
+        tensor(dims, Data::Float32(values.to_vec()))
+    }
+
+    pub(crate) fn ints(dims: &[usize], values: &[i64]) -> Tensor {
+        tensor(dims, Data::Int64(values.to_vec()))
+    }
+
+    pub(crate) fn bools(dims: &[usize], values: &[u8]) -> Tensor {
+        tensor(dims, Data::Bool(values.to_vec()))
+    }
+
+    pub(crate) fn texts(dims: &[usize], values: &[&str]) -> Tensor {
+        let mut strings = Strings::default();
+        values.iter().for_each(|s| strings.push(s));
+        tensor(dims, Data::String(strings))
+    }
+
+    /// The operator's results, by way of a program's image.
+    pub(crate) fn run(op: Op, operands: &[Option<Tensor>]) -> Result<Vec<Tensor>, String> {
+        let inputs: Vec<Tensor> = operands.iter().flatten().cloned().collect();
+        let mut builder = Builder::new(inputs.len() as u16);
+        let mut next = 0;
+        let sources = operands.iter().map(|operand| match operand {
+            None => Source::None,
+            Some(_) => {
+                next += 1;
+                Source::Input(next - 1)
+            }
+        });
+        let sources = sources.collect();
+        let results = builder.push(op, sources);
+        finish(builder, results, &inputs)
+    }
+
+    /// Loads the program, runs it, and gives its outputs.
+    pub(crate) fn finish(builder: Builder, outputs: Vec<Source>, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let count = outputs.len();
+        let image = builder.finish(outputs);
+        let len = image.len();
+        let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
+        let mut workspace = Workspace::default();
+        workspace.run(&program, inputs).map_err(|e| e.to_string())?;
+        let output = |i| workspace.output(&program, inputs, i).unwrap().to_tensor();
+        Ok((0..count).map(output).collect())
+    }
 }

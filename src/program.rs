@@ -36,6 +36,14 @@ compile_error!("program images are little-endian and used in place");
 
 const MAGIC: &[u8; 8] = b"MDLTPRG\0";
 const VERSION: u32 = 1;
+/// How a program stands in an ONNX graph that the neural engine runs.
+pub mod graph {
+    /// The operator, of the default domain.
+    pub const OPERATOR: &str = "ModeletProgram";
+    /// The attribute that holds the image, a string.
+    pub const ATTRIBUTE: &str = "program";
+}
+
 const HEADER_START: usize = 24;
 /// Alignment of every constant and of the image itself.
 pub(crate) const ALIGN: usize = 16;
@@ -145,14 +153,29 @@ pub struct Instruction {
     pub outputs: Vec<u16>,
 }
 
+/// How deep bodies may lie in bodies.
+pub const DEPTH_MAX: u8 = 4;
+
+/// A list of instructions with registers of its own: the program itself, or
+/// what an operator runs repeatedly or on a condition.
+///
+/// Such operators refer to bodies by number, and only to those of less depth:
+/// no image can nest without end.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Body {
+    pub depth: u8,
+    pub inputs: u16,
+    pub registers: u16,
+    pub instructions: Vec<Instruction>,
+    pub outputs: Vec<Source>,
+}
+
 /// Everything of a program but its constants.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Header {
-    pub inputs: u16,
-    pub registers: u16,
     pub constants: Vec<Constant>,
-    pub instructions: Vec<Instruction>,
-    pub outputs: Vec<Source>,
+    pub main: Body,
+    pub bodies: Vec<Body>,
 }
 
 /// Why an image is not a program.
@@ -204,6 +227,8 @@ impl std::error::Error for ProgramError {}
 #[derive(Clone, Copy)]
 pub struct Constants<'a> {
     bytes: &'a [u8],
+    bodies: &'a [Body],
+    depth: u8,
 }
 
 impl<'a> Constants<'a> {
@@ -217,6 +242,15 @@ impl<'a> Constants<'a> {
         let len = (slice.len as usize).checked_mul(size_of::<T>())?;
         let bytes = self.bytes.get(start..start.checked_add(len)?)?;
         bytemuck::try_cast_slice(bytes).ok()
+    }
+
+    /// Checks that there is a body of this number which the one that is being
+    /// checked may run.
+    pub(crate) fn body(&self, index: u16) -> Result<&'a Body, String> {
+        self.bodies
+            .get(index as usize)
+            .filter(|body| body.depth < self.depth)
+            .ok_or_else(|| format!("there is no body {index} below it"))
     }
 
     /// The strings at `slice`.
@@ -297,6 +331,10 @@ impl Image {
             }
             buffer.copy_within(from..to, start);
         }
+        // What is not the image is not needed any more, and a snapshot of the
+        // memory keeps no pages of zeros.
+        buffer[..start].fill(0);
+        buffer[start + len..].fill(0);
         Image { buffer, start, len }
     }
 
@@ -346,23 +384,29 @@ impl Program {
 
     /// The number of model inputs that a run must be given.
     pub fn input_count(&self) -> usize {
-        self.header.inputs as usize
+        self.header.main.inputs as usize
     }
 
     /// The number of values that a run yields.
     pub fn output_count(&self) -> usize {
-        self.header.outputs.len()
+        self.header.main.outputs.len()
     }
 
     /// The instructions, for listings.
     pub fn instructions(&self) -> &[Instruction] {
-        &self.header.instructions
+        &self.header.main.instructions
     }
 
     pub(crate) fn constants(&self) -> Constants<'_> {
         Constants {
             bytes: &self.image.bytes()[self.constants_start..],
+            bodies: &self.header.bodies,
+            depth: 0,
         }
+    }
+
+    pub(crate) fn body(&self, index: u16) -> Option<&Body> {
+        self.header.bodies.get(index as usize)
     }
 
     pub(crate) fn constant(&self, index: u16) -> View<'_> {
@@ -402,15 +446,40 @@ impl Program {
         for (index, constant) in header.constants.iter().enumerate() {
             check_constant(constant, &constants).map_err(|what| whole(format!("constant {index}: {what}")))?;
         }
-        let mut written = vec![false; header.registers as usize];
+        for (index, body) in header.bodies.iter().enumerate() {
+            self.check_body(body).map_err(|error| match error {
+                ProgramError::Damaged { instruction, what } => ProgramError::Damaged {
+                    instruction,
+                    what: format!("body {index}: {what}"),
+                },
+                other => other,
+            })?;
+        }
+        self.check_body(&header.main)
+    }
+
+    fn check_body(&self, body: &Body) -> Result<(), ProgramError> {
+        let header = &self.header;
+        let whole = |what: String| ProgramError::Damaged {
+            instruction: None,
+            what,
+        };
+        if body.depth > DEPTH_MAX {
+            return Err(whole(format!("depth {}", body.depth)));
+        }
+        let constants = Constants {
+            depth: body.depth,
+            ..self.constants()
+        };
+        let mut written = vec![false; body.registers as usize];
         let readable = |source: Source, written: &[bool]| match source {
-            Source::Input(i) if i < header.inputs => Ok(()),
+            Source::Input(i) if i < body.inputs => Ok(()),
             Source::Register(r) if written.get(r as usize) == Some(&true) => Ok(()),
             Source::Constant(c) if (c as usize) < header.constants.len() => Ok(()),
             Source::None => Ok(()),
             other => Err(format!("{other:?} has no value there")),
         };
-        for (index, instruction) in header.instructions.iter().enumerate() {
+        for (index, instruction) in body.instructions.iter().enumerate() {
             let here = |what: String| ProgramError::Damaged {
                 instruction: Some(index),
                 what: format!("{}: {what}", instruction.op.name()),
@@ -432,10 +501,7 @@ impl Program {
                 )));
             }
             instruction.op.check(&constants).map_err(here)?;
-            for (i, &register) in instruction.outputs.iter().enumerate() {
-                if instruction.outputs[..i].contains(&register) {
-                    return Err(here(format!("register {register} is written twice")));
-                }
+            for &register in &instruction.outputs {
                 match written.get_mut(register as usize) {
                     // Single assignment, which also keeps an instruction from
                     // reading a register that it writes.
@@ -444,7 +510,7 @@ impl Program {
                 }
             }
         }
-        for &source in &header.outputs {
+        for &source in &body.outputs {
             if source == Source::None {
                 return Err(whole("an output is absent".into()));
             }
@@ -480,6 +546,7 @@ fn check_constant(constant: &Constant, constants: &Constants<'_>) -> Result<(), 
 pub struct Builder {
     header: Header,
     constants: Vec<u8>,
+    open: Vec<Body>,
 }
 
 impl Builder {
@@ -487,11 +554,43 @@ impl Builder {
     pub fn new(inputs: u16) -> Builder {
         Builder {
             header: Header {
-                inputs,
+                main: Body {
+                    depth: DEPTH_MAX,
+                    inputs,
+                    ..Body::default()
+                },
                 ..Header::default()
             },
-            constants: Vec::new(),
+            ..Builder::default()
         }
+    }
+
+    /// Begins a body: until [`Builder::end_body`] instructions are its own,
+    /// and inputs are the values that it is given. `false` when it would lie
+    /// deeper than [`DEPTH_MAX`].
+    pub fn begin_body(&mut self, inputs: u16) -> bool {
+        let Some(depth) = self.header.main.depth.checked_sub(1) else {
+            return false;
+        };
+        let body = Body {
+            depth,
+            inputs,
+            ..Body::default()
+        };
+        self.open.push(std::mem::replace(&mut self.header.main, body));
+        true
+    }
+
+    /// Ends the body that was begun last, and returns its number.
+    ///
+    /// # Panics
+    /// When none is open.
+    pub fn end_body(&mut self, outputs: Vec<Source>) -> u16 {
+        let outer = self.open.pop().expect("a body was begun");
+        let mut body = std::mem::replace(&mut self.header.main, outer);
+        body.outputs = outputs;
+        self.header.bodies.push(body);
+        (self.header.bodies.len() - 1) as u16
     }
 
     /// Puts an array among the constants.
@@ -550,9 +649,10 @@ impl Builder {
     /// Appends an instruction and returns the registers of its results.
     pub fn push(&mut self, op: Op, inputs: Vec<Source>) -> Vec<Source> {
         let (_, outputs) = op.arity();
-        let registers: Vec<u16> = (0..outputs as u16).map(|i| self.header.registers + i).collect();
-        self.header.registers += outputs as u16;
-        self.header.instructions.push(Instruction {
+        let body = &mut self.header.main;
+        let registers: Vec<u16> = (0..outputs as u16).map(|i| body.registers + i).collect();
+        body.registers += outputs as u16;
+        body.instructions.push(Instruction {
             op,
             inputs,
             outputs: registers.clone(),
@@ -562,7 +662,7 @@ impl Builder {
 
     /// Names the values that a run yields, and writes the image.
     pub fn finish(mut self, outputs: Vec<Source>) -> Vec<u8> {
-        self.header.outputs = outputs;
+        self.header.main.outputs = outputs;
         let header = postcard::to_allocvec(&self.header).expect("a header can always be written");
         let mut image = Vec::with_capacity(HEADER_START + header.len() + self.constants.len());
         image.extend_from_slice(MAGIC);

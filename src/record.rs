@@ -14,8 +14,11 @@ use crate::signature::Manifest;
 use crate::tensor::{Data, RANK_MAX, Shape, Tensor};
 use crate::validate::{Accepted, Fault, FaultCode, FaultCount, Schema, Subject, Value, Warning};
 
-/// Faults that are kept to be told; further ones are only counted.
+/// Faults that are kept to be told; further ones are only counted, but for the
+/// first one of each record.
 const FAULTS_MAX: usize = 10_000;
+/// So many faults may come with a suggestion.
+const SUGGESTIONS_MAX: usize = 100;
 /// The bin number of a rejected record.
 pub const BIN_REJECTED: u8 = 255;
 
@@ -46,10 +49,14 @@ pub struct Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It is the record of this number among the good ones; its warnings end
-    /// there.
-    Good { warnings_end: u32 },
-    /// Its faults are these.
-    Bad { faults_start: u32, faults_end: u32 },
+    /// there, and so many more were not kept.
+    Good { warnings_end: u32, omitted: u32 },
+    /// Its faults are these, and so many more were not kept.
+    Bad {
+        faults_start: u32,
+        faults_end: u32,
+        omitted: u32,
+    },
 }
 
 /// The record being read.
@@ -61,7 +68,9 @@ struct Open {
     names: usize,
     bad: bool,
     faults_start: usize,
+    faults_omitted: u32,
     warnings_start: usize,
+    warnings_omitted: u32,
     /// Texts of the record, in the order in which they came.
     text: String,
     texts: Vec<(u32, u32, u32)>,
@@ -142,19 +151,36 @@ impl Batch {
         open.names = 0;
         open.bad = false;
         open.faults_start = self.faults.len();
+        open.faults_omitted = 0;
         open.warnings_start = self.warnings.len();
+        open.warnings_omitted = 0;
         open.text.clear();
         open.texts.clear();
         self.bins.resize(self.bins.len() + schema.len(), BIN_REJECTED);
     }
 
+    /// The feature that likely comes next: a caller keeps to one order, which
+    /// need not be the signature's.
+    #[inline]
+    pub(crate) fn expected(&self) -> usize {
+        let place = self.open.names;
+        self.order.get(place).map_or(place, |&index| index as usize)
+    }
+
+    /// Takes a value of the open record for the feature that was
+    /// [`Batch::expected`].
+    #[inline]
+    pub(crate) fn put_expected(&mut self, schema: &Schema, value: Value<'_>) {
+        let index = self.expected();
+        self.open.names += 1;
+        self.put_at(schema, index, value);
+    }
+
     /// Takes a value of the open record.
     #[inline]
     pub(crate) fn put(&mut self, schema: &Schema, name: &str, value: Value<'_>) {
-        // A caller keeps to one order, which need not be the signature's.
-        let place = self.open.names;
+        let (place, hint) = (self.open.names, self.expected());
         self.open.names += 1;
-        let hint = self.order.get(place).map_or(place, |&index| index as usize);
         match schema.find(name, hint) {
             Some(index) => {
                 if index != hint && place < schema.len() {
@@ -166,7 +192,12 @@ impl Batch {
             }
             None => {
                 if schema.unknown == crate::signature::Unknown::Error {
-                    let message = match schema.nearest(name) {
+                    // Looking for a near name takes its time.
+                    let near = match self.faults.len() {
+                        0..SUGGESTIONS_MAX => schema.nearest(name),
+                        _ => None,
+                    };
+                    let message = match near {
                         Some(near) => format!("the model has no feature of this name; did you mean {near:?}?"),
                         None => "the model has no feature of this name".to_string(),
                     };
@@ -191,8 +222,12 @@ impl Batch {
         }
         self.open.given_count += 1;
         let warnings = &mut self.warnings;
+        let open = &mut self.open;
         let outcome = check.check(value, |(code, message)| {
-            if warnings.len() < FAULTS_MAX {
+            // Each record keeps one at least.
+            if warnings.len() >= FAULTS_MAX && warnings.len() > open.warnings_start {
+                open.warnings_omitted += 1;
+            } else {
                 warnings.push(Warning {
                     feature: index as u32,
                     code,
@@ -269,7 +304,11 @@ impl Batch {
                 count: 1,
             }),
         }
-        if self.faults.len() < FAULTS_MAX {
+        // Each record keeps one at least.
+        let spare = self.faults.len() > self.open.faults_start && code != FaultCode::Syntax;
+        if self.faults.len() >= FAULTS_MAX && spare {
+            self.open.faults_omitted += 1;
+        } else {
             self.faults.push(Fault {
                 subject,
                 code,
@@ -327,6 +366,7 @@ impl Batch {
             self.outcomes.push(Outcome::Bad {
                 faults_start: self.open.faults_start as u32,
                 faults_end: self.faults.len() as u32,
+                omitted: self.open.faults_omitted,
             });
             return;
         }
@@ -346,6 +386,7 @@ impl Batch {
         self.good += 1;
         self.outcomes.push(Outcome::Good {
             warnings_end: self.warnings.len() as u32,
+            omitted: self.open.warnings_omitted,
         });
     }
 
@@ -358,6 +399,22 @@ impl Batch {
             dims[1..rank].copy_from_slice(&shape[..rank - 1]);
             tensor.shape = Shape::new(&dims[..rank]).unwrap_or_default();
         }
+    }
+}
+
+/// The id that a request's body brings: a text that a header can carry too, or
+/// a number, as it is written.
+pub(crate) fn id_of(value: Value<'_>, written: impl FnOnce() -> String) -> Result<Option<String>, (FaultCode, String)> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Text(id) if crate::api::valid_request_id(&id) => Ok(Some(id.into_owned())),
+        Value::Number(n) if n.is_finite() => Ok(Some(written())),
+        Value::Text(id) if id.len() > 256 => Err((FaultCode::TooLong, "an id has at most 256 bytes".into())),
+        Value::Text(_) => Err((
+            FaultCode::Type,
+            "an id is made of visible ASCII characters, without spaces".into(),
+        )),
+        _ => Err((FaultCode::Type, "an id is a text or a number".into())),
     }
 }
 

@@ -69,6 +69,9 @@ impl fmt::Display for Dtype {
 /// The largest number of dimensions a tensor may have.
 pub const RANK_MAX: usize = 6;
 
+/// The largest number of elements a tensor may have, whatever asks for them.
+pub const ELEMENTS_MAX: usize = 1 << 28;
+
 /// Sizes of the dimensions, outermost first; at most [`RANK_MAX`] of them.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shape {
@@ -78,12 +81,14 @@ pub struct Shape {
 
 impl Shape {
     /// The shape with these dimensions, or `None` when there are too many or
-    /// the number of elements does not fit.
+    /// more than [`ELEMENTS_MAX`] elements. Dimensions of 0 don't excuse the
+    /// others: an operator may well drop them.
     pub fn new(dims: &[usize]) -> Option<Shape> {
         if dims.len() > RANK_MAX {
             return None;
         }
-        dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        let product = |product: usize, &dim: &usize| product.checked_mul(dim.max(1)).filter(|&p| p <= ELEMENTS_MAX);
+        dims.iter().try_fold(1, product)?;
         let mut shape = Shape {
             dims: [0; RANK_MAX],
             rank: dims.len() as u8,
@@ -410,6 +415,28 @@ impl Tensor {
         }
     }
 
+    /// Appends `count` elements of a view of the same type that lie `step`
+    /// apart from `start` on; a step of 0 repeats one element.
+    ///
+    /// # Panics
+    /// When one of them does not lie in the view.
+    pub fn append_steps(&mut self, from: View<'_>, start: usize, step: isize, count: usize) {
+        if step == 1 {
+            return self.append(from, start..start + count);
+        }
+        let at = (0..count as isize).map(|i| start.wrapping_add_signed(step * i));
+        match (&mut self.data, from.values) {
+            (Data::Float32(to), Values::Float32(v)) => to.extend(at.map(|i| v[i])),
+            (Data::Float64(to), Values::Float64(v)) => to.extend(at.map(|i| v[i])),
+            (Data::Int64(to), Values::Int64(v)) => to.extend(at.map(|i| v[i])),
+            (Data::Int32(to), Values::Int32(v)) => to.extend(at.map(|i| v[i])),
+            (Data::Bool(to), Values::Bool(v)) | (Data::Uint8(to), Values::Uint8(v)) => to.extend(at.map(|i| v[i])),
+            (Data::Int8(to), Values::Int8(v)) => to.extend(at.map(|i| v[i])),
+            (Data::String(to), Values::String(v)) => at.for_each(|i| to.push(v.get(i))),
+            (data, _) => debug_assert_eq!(data.dtype(), from.dtype(), "operators check their operands' types"),
+        }
+    }
+
     /// Becomes a copy of the view in another shape of as many elements.
     pub fn copy_from(&mut self, view: View<'_>, shape: Shape) {
         debug_assert_eq!(view.shape.len(), shape.len());
@@ -523,6 +550,8 @@ mod tests {
     #[test]
     fn a_shape_whose_size_overflows_is_refused() {
         assert_eq!(Shape::new(&[usize::MAX, 2]), None);
+        assert_eq!(Shape::new(&[1 << 20, 0, 1 << 20]), None);
+        assert_eq!(Shape::new(&[0, usize::MAX, 2]), None);
         assert_eq!(Shape::new(&[1; RANK_MAX + 1]), None);
         assert_eq!(Shape::new(&[2, 3]).map(|s| s.len()), Some(6));
     }

@@ -144,17 +144,20 @@ pub(crate) type Complaint = (FaultCode, String);
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) name: String,
+    /// The name as JSON mostly has it, in quotes.
+    pub(crate) key: String,
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
     closed: bool,
     allowed: (f64, f64),
     seen: (f64, f64),
-    /// Names that are sent and the codes the model gets, sorted by name.
-    encoding: Vec<(String, f64)>,
-    /// Codes and names listed in the signature.
-    codes: Vec<f64>,
-    names: Vec<String>,
+    /// Whether names are sent where the model gets codes.
+    encoded: bool,
+    /// The names of categories, sorted.
+    names: Vec<Name>,
+    /// The codes of categories, ascending.
+    codes: Vec<Code>,
     pub(crate) bins: Bins,
     pub(crate) input: usize,
     pub(crate) column: usize,
@@ -289,6 +292,47 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// A category by its name.
+#[derive(Debug)]
+struct Name {
+    name: String,
+    /// What the model gets; NaN where it gets the name.
+    code: f64,
+    place: Place,
+}
+
+/// A category by its code.
+#[derive(Clone, Copy, Debug)]
+struct Code {
+    code: f64,
+    place: Place,
+}
+
+/// Where a category that the signature knows is counted.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    bin: u8,
+    /// The reference has it.
+    seen: bool,
+}
+
+impl Place {
+    /// The place of a category that goes by these names.
+    fn of(bins: &Bins, aliases: &[&Category]) -> Place {
+        match aliases.iter().find_map(|category| bins.category(category)) {
+            Some(bin) => Place { bin, seen: true },
+            None if bins.lists_all_categories() => Place {
+                bin: bins.special(Special::Unseen),
+                seen: false,
+            },
+            None => Place {
+                bin: bins.rest(),
+                seen: true,
+            },
+        }
+    }
+}
+
 impl Check {
     fn new(feature: &Feature, dtype: Dtype, bins: Bins) -> Check {
         let bounds = |range: &Option<crate::signature::Range>| {
@@ -298,33 +342,51 @@ impl Check {
                 range.max.unwrap_or(f64::INFINITY),
             )
         };
+        let encoded = dtype != Dtype::String && !feature.encoding.is_empty();
         let mut codes = Vec::new();
         let mut names = Vec::new();
         for category in &feature.categories {
+            let place = Place::of(&bins, &[category]);
             match category {
-                Category::Code(code) => codes.push(*code),
-                Category::Name(name) => names.push(name.clone()),
+                Category::Code(code) => codes.push(Code { code: *code, place }),
+                // Names that have no code are not accepted.
+                Category::Name(_) if encoded => {}
+                Category::Name(name) => names.push(Name {
+                    name: name.clone(),
+                    code: f64::NAN,
+                    place,
+                }),
             }
         }
-        names.sort();
-        if dtype != Dtype::String {
-            codes.extend(feature.encoding.values());
+        if encoded {
+            for (name, &code) in &feature.encoding {
+                // The bins know names or codes, whichever the reference had.
+                let place = Place::of(&bins, &[&Category::Name(name.clone()), &Category::Code(code)]);
+                names.push(Name {
+                    name: name.clone(),
+                    code,
+                    place,
+                });
+                codes.push(Code { code, place });
+            }
         }
+        names.sort_by(|a, b| a.name.cmp(&b.name));
+        codes.sort_by(|a, b| a.code.total_cmp(&b.code));
+        codes.dedup_by(|a, b| a.code == b.code);
+        let mut key = Vec::new();
+        crate::api::json::text(&mut key, &feature.name);
         Check {
             name: feature.name.clone(),
+            key: String::from_utf8(key).unwrap_or_default(),
             kind: feature.kind,
             dtype,
             nullable: feature.nullable,
             closed: feature.closed,
             allowed: bounds(&feature.allowed),
             seen: bounds(&feature.seen),
-            encoding: feature
-                .encoding
-                .iter()
-                .map(|(name, &code)| (name.clone(), code))
-                .collect(),
-            codes,
+            encoded,
             names,
+            codes,
             bins,
             input: feature.input as usize,
             column: feature.column as usize,
@@ -396,22 +458,25 @@ impl Check {
                 }
             }
             FeatureType::Category => {
-                if !self.codes.contains(&value) {
-                    if self.closed || (!self.encoding.is_empty() && self.names.is_empty()) {
-                        return Err((FaultCode::Category, format!("{value} is not one of the accepted codes")));
+                // Adding 0 makes -0 the 0 that the order finds.
+                if let Ok(at) = self.codes.binary_search_by(|c| c.code.total_cmp(&(value + 0.0))) {
+                    let place = self.codes[at].place;
+                    if !place.seen && !self.closed {
+                        warn(self.unseen(&value.to_string()));
                     }
-                    if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
-                        self.integral(value)?;
-                    }
-                    if !self.codes.is_empty() {
-                        warn((
-                            FaultCode::Category,
-                            format!("{value} is not among the categories of the reference data"),
-                        ));
-                        return Ok((Accepted::Number(value), self.bins.special(Special::Unseen)));
-                    }
+                    return Ok((Accepted::Number(value), place.bin));
                 }
-                return Ok((Accepted::Number(value), self.bins.number(value)));
+                if self.closed || self.encoded {
+                    return Err((FaultCode::Category, format!("{value} is not one of the accepted codes")));
+                }
+                if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
+                    self.integral(value)?;
+                }
+                if self.codes.is_empty() {
+                    return Ok((Accepted::Number(value), self.bins.number(value)));
+                }
+                warn(self.unseen(&value.to_string()));
+                return Ok((Accepted::Number(value), self.bins.special(Special::Unseen)));
             }
         }
         if value < self.allowed.0 || value > self.allowed.1 {
@@ -459,47 +524,49 @@ impl Check {
         if self.kind != FeatureType::Category {
             return Err(self.wrong_type(&format!("the text {}", quoted(&text))));
         }
+        let found = self.named(&text);
         if self.dtype != Dtype::String {
-            let code = self
-                .encoding
-                .binary_search_by(|(name, _)| name.as_str().cmp(&text))
-                .ok()
-                .map(|at| self.encoding[at].1);
-            return match code {
-                Some(code) => {
-                    // The bins of an encoded feature know names or codes,
-                    // whichever the reference data had.
-                    let bin = match &self.bins {
-                        Bins::Categorical { values } if values.iter().any(|v| matches!(v, Category::Name(_))) => {
-                            self.bins.name(&text)
-                        }
-                        bins => bins.number(code),
-                    };
-                    Ok((Accepted::Number(code), bin))
+            return match found {
+                Some(found) => {
+                    if !found.place.seen && !self.closed {
+                        warn(self.unseen(&quoted(&text)));
+                    }
+                    Ok((Accepted::Number(found.code), found.place.bin))
                 }
-                None if self.encoding.is_empty() => Err(self.wrong_type(&format!("the text {}", quoted(&text)))),
+                None if !self.encoded => Err(self.wrong_type(&format!("the text {}", quoted(&text)))),
                 None => Err((
                     FaultCode::Category,
                     format!("{} is not one of the accepted categories", quoted(&text)),
                 )),
             };
         }
-        let known = self.names.is_empty() || self.names.binary_search_by(|name| name.as_str().cmp(&text)).is_ok();
-        if !known {
-            if self.closed {
-                return Err((
-                    FaultCode::Category,
-                    format!("{} is not one of the accepted categories", quoted(&text)),
-                ));
-            }
-            warn((
-                FaultCode::Category,
-                format!("{} is not among the categories of the reference data", quoted(&text)),
-            ));
-            return Ok((Accepted::Text(text), self.bins.special(Special::Unseen)));
+        if let Some(found) = found {
+            return Ok((Accepted::Text(text), found.place.bin));
         }
-        let bin = self.bins.name(&text);
-        Ok((Accepted::Text(text), bin))
+        if self.names.is_empty() {
+            let bin = self.bins.name(&text);
+            return Ok((Accepted::Text(text), bin));
+        }
+        if self.closed {
+            return Err((
+                FaultCode::Category,
+                format!("{} is not one of the accepted categories", quoted(&text)),
+            ));
+        }
+        warn(self.unseen(&quoted(&text)));
+        Ok((Accepted::Text(text), self.bins.special(Special::Unseen)))
+    }
+
+    fn named(&self, text: &str) -> Option<&Name> {
+        let at = self.names.binary_search_by(|name| name.name.as_str().cmp(text)).ok()?;
+        self.names.get(at)
+    }
+
+    fn unseen(&self, what: &str) -> Complaint {
+        (
+            FaultCode::Category,
+            format!("{what} is not among the categories of the reference data"),
+        )
     }
 
     fn cell<'a>(&self, cell: Cow<'a, str>, warn: &mut impl FnMut(Complaint)) -> Result<(Accepted<'a>, u8), Complaint> {
@@ -516,13 +583,8 @@ impl Check {
             Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("false") => Some(0.0),
             Err(_) => None,
         };
-        let named = self.kind == FeatureType::Category
-            && self
-                .encoding
-                .binary_search_by(|(name, _)| name.as_str().cmp(&cell))
-                .is_ok();
         match number {
-            Some(number) if !named => self.number(number, warn),
+            Some(number) if self.named(&cell).is_none() => self.number(number, warn),
             _ => self.text(cell, warn),
         }
     }
@@ -536,9 +598,7 @@ impl Check {
             FeatureType::Number => "a number",
             FeatureType::Integer => "an integer",
             FeatureType::Boolean => "true or false",
-            FeatureType::Category if self.dtype == Dtype::String || !self.encoding.is_empty() => {
-                "the name of a category"
-            }
+            FeatureType::Category if self.dtype == Dtype::String || self.encoded => "the name of a category",
             FeatureType::Category => "the code of a category",
         }
     }
@@ -557,20 +617,12 @@ impl Check {
             }
         };
         if self.kind == FeatureType::Category {
-            if !self.encoding.is_empty() {
-                list(
-                    &mut text,
-                    &mut self.encoding.iter().map(|(name, _)| quoted(name)),
-                    self.encoding.len(),
-                );
-            } else if !self.names.is_empty() {
-                list(
-                    &mut text,
-                    &mut self.names.iter().map(|name| quoted(name)),
-                    self.names.len(),
-                );
+            if self.names.is_empty() {
+                let codes = &mut self.codes.iter().map(|c| c.code.to_string());
+                list(&mut text, codes, self.codes.len());
             } else {
-                list(&mut text, &mut self.codes.iter().map(f64::to_string), self.codes.len());
+                let names = &mut self.names.iter().map(|n| quoted(&n.name));
+                list(&mut text, names, self.names.len());
             }
         } else {
             match self.allowed {

@@ -258,7 +258,7 @@ pub struct ScoreArgs {
 /// `--on-error`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnBadRow {
-    /// Nothing is written, and the row and the reason are told
+    /// No file is written, and the row and the reason are told; what standard output already got stays
     Stop,
     /// It is left out of the predictions
     Skip,

@@ -512,10 +512,8 @@ fn exact(value: i64) -> Option<f64> {
 /// The narrowest type that all cells of a CSV column have.
 fn infer(text: &str, ends: &[usize]) -> Values {
     let starts = std::iter::once(0).chain(ends.iter().copied());
-    let cells = starts.zip(ends).map(|(start, &end)| match &text[start..end] {
-        cell if is_missing(cell) => None,
-        cell => Some(cell),
-    });
+    let raw = starts.zip(ends).map(|(start, &end)| &text[start..end]);
+    let cells = raw.clone().map(|cell| (!is_missing(cell)).then_some(cell));
     if cells.clone().flatten().next().is_none() {
         return Values::Number(vec![f64::NAN; ends.len()]);
     }
@@ -528,7 +526,8 @@ fn infer(text: &str, ends: &[usize]) -> Values {
     if let Some(v) = all(cells.clone(), |cell| number(cell.trim())) {
         return Values::Number(v.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect());
     }
-    Values::Text(cells.map(|cell| cell.map(str::to_owned)).collect())
+    // Among texts, `None` or `NA` may well be a category: its feature decides.
+    Values::Text(raw.map(|cell| (!cell.is_empty()).then(|| cell.to_owned())).collect())
 }
 
 fn all<'a, T>(

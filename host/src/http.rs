@@ -38,7 +38,7 @@ pub const ACCESS_LOG: &str = "modelet::access";
 /// A body up to this size is answered on the thread that read it; a larger one
 /// is likely to be a batch that would keep other connections waiting.
 const INLINE_BYTES_MAX: usize = 16 << 10;
-/// So is a model that takes longer than this for one record.
+/// So is a call if the ones before took longer than this.
 const INLINE_TIME_NS_MAX: u64 = 1_000_000;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -136,8 +136,9 @@ pub struct Served {
     bundle_path: Option<PathBuf>,
     bundle_etag: String,
     bundle: OnceLock<Option<Bytes>>,
-    /// How long a record took lately, a moving average.
-    recent_ns: AtomicU64,
+    /// How long a call for one record and for a batch took lately, moving
+    /// averages.
+    recent_ns: [AtomicU64; 2],
 }
 
 impl Served {
@@ -165,7 +166,7 @@ impl Served {
             bundle_path: artifact.path.as_ref().map(|path| path.with_extension("bundle")),
             bundle_etag: format!("\"{}\"", artifact.bundle_sha256),
             bundle: OnceLock::new(),
-            recent_ns: AtomicU64::new(0),
+            recent_ns: [const { AtomicU64::new(0) }; 2],
             loaded,
         }
     }
@@ -178,10 +179,10 @@ impl Served {
     }
 
     /// Updates the moving average; what is lost in a race does not matter.
-    fn note_time(&self, time_ns: u64) {
-        let recent_ns = self.recent_ns.load(Ordering::Relaxed);
-        self.recent_ns
-            .store(recent_ns - recent_ns / 8 + time_ns / 8, Ordering::Relaxed);
+    fn note_time(&self, batch: bool, time_ns: u64) {
+        let recent = &self.recent_ns[usize::from(batch)];
+        let recent_ns = recent.load(Ordering::Relaxed);
+        recent.store(recent_ns - recent_ns / 8 + time_ns / 8, Ordering::Relaxed);
     }
 
     /// The bundle beside the component, if it is the one inside it.
@@ -309,18 +310,16 @@ impl Server {
             Ok(whole) => whole,
             Err(error) => return self.unread(error, id),
         };
-        let called =
-            if whole.bytes.len() <= INLINE_BYTES_MAX && model.recent_ns.load(Ordering::Relaxed) <= INLINE_TIME_NS_MAX {
-                model.call(&whole.bytes, options, id)
-            } else {
-                self.long_call(model, &whole, options, id).await
-            };
+        let recent_ns = model.recent_ns[usize::from(batch)].load(Ordering::Relaxed);
+        let called = if whole.bytes.len() <= INLINE_BYTES_MAX && recent_ns <= INLINE_TIME_NS_MAX {
+            model.call(&whole.bytes, options, id)
+        } else {
+            self.long_call(model, &whole, options, id).await
+        };
         let answer = match called {
             Ok(Ok(reply)) => {
                 model.counters.inference(reply.inference_ns);
-                if !batch {
-                    model.note_time(reply.inference_ns);
-                }
+                model.note_time(batch, reply.inference_ns);
                 Answer {
                     id: reply.id,
                     inference_ns: reply.inference_ns,
@@ -329,7 +328,10 @@ impl Server {
             }
             Ok(Err(problem)) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Answer::new(status, api::PROBLEM_JSON, problem.body).with_rows(model, &problem.observation)
+                Answer {
+                    id: problem.id,
+                    ..Answer::new(status, api::PROBLEM_JSON, problem.body).with_rows(model, &problem.observation)
+                }
             }
             Err(error) => fail(model, &error, batch, id),
         };

@@ -13,6 +13,7 @@
 
 mod features;
 mod lower;
+mod mixed;
 pub mod onnx;
 mod outputs;
 mod overrides;
@@ -37,11 +38,13 @@ use modelet::signature::{
     Category, Column, EngineKind, FORMAT, Feature, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
     Unknown,
 };
+use modelet::tensor::Dtype;
 use outputs::{GraphOutput, Probe};
 use overrides::Overrides;
 use rows::Answers;
 use serde::Serialize;
 use snapshot::Packer;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -208,8 +211,7 @@ impl Source {
     }
 
     fn lower(&self) -> Result<Lowered, Unsupported> {
-        let inputs: Vec<_> = self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect();
-        lower(&self.model, &inputs)
+        lower(&self.model, &self.lowered_inputs())
     }
 
     fn graph(&self) -> &onnx::Graph {
@@ -217,9 +219,8 @@ impl Source {
     }
 
     fn refused(&self) -> Vec<Refusal> {
-        let inputs: Vec<_> = self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect();
         let mut refused: Vec<Refusal> = Vec::new();
-        for one in lower::survey(&self.model, &inputs) {
+        for one in lower::survey(&self.model, &self.lowered_inputs()) {
             let same = |r: &&mut Refusal| r.operator == one.operator && r.why == one.why;
             match refused.iter_mut().find(same) {
                 Some(refusal) => refusal.count += 1,
@@ -247,6 +248,19 @@ impl Source {
     fn version_of(&self, operator: &str) -> i64 {
         let domain = operator.rsplit_once('.').map_or("", |(domain, _)| domain);
         lower::version(&self.model.opsets(), domain)
+    }
+
+    /// The graph for the neural engine: as it is, or with the nodes that it
+    /// lacks as programs of the tabular one.
+    fn neural(&self) -> Result<Cow<'_, [u8]>, Unsupported> {
+        Ok(match mixed::rewrite(&self.model, &self.lowered_inputs())? {
+            Some(bytes) => Cow::Owned(bytes),
+            None => Cow::Borrowed(&self.bytes),
+        })
+    }
+
+    fn lowered_inputs(&self) -> Vec<(String, Dtype)> {
+        self.inputs.iter().map(|i| (i.name.clone(), i.dtype)).collect()
     }
 
     fn producer(&self) -> String {
@@ -385,7 +399,7 @@ fn understood(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<(EngineKind, Option<Answer>)> {
     let overrides = Overrides::default();
-    let draft = Draft::new(source, lowered);
+    let draft = Draft::new(source, lowered)?;
     let alone = |notes: &mut Vec<String>, why: String| {
         notes.push(format!("the task shows when rows are run: {why}"));
         let reading = outputs::readings(&draft.outputs, &overrides).ok()?.into_iter().next()?;
@@ -431,35 +445,43 @@ fn understood(
 /// A graph on its way to a component.
 struct Draft<'a> {
     source: &'a Source,
-    lowered: &'a Result<Lowered, Unsupported>,
+    /// The program, if the tabular engine runs the graph.
+    lowered: Option<&'a Lowered>,
+    /// The graph, if the neural one does.
+    neural: Cow<'a, [u8]>,
     engine: EngineKind,
     outputs: Vec<GraphOutput>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(source: &'a Source, lowered: &'a Result<Lowered, Unsupported>) -> Draft<'a> {
-        let known = lowered.as_ref().ok();
-        Draft {
+    fn new(source: &'a Source, lowered: &'a Result<Lowered, Unsupported>) -> Result<Draft<'a>, Unsupported> {
+        let lowered = lowered.as_ref().ok();
+        let (engine, neural) = match lowered {
+            Some(_) => (EngineKind::Tabular, Cow::default()),
+            None => (EngineKind::Neural, source.neural()?),
+        };
+        let inlined = lower::inlined(&source.model);
+        let graph = inlined.as_ref().and_then(|model| model.graph.as_ref());
+        let known = lowered.map(|lowered| &lowered.outputs[..]);
+        Ok(Draft {
             source,
             lowered,
-            engine: match known {
-                Some(_) => EngineKind::Tabular,
-                None => EngineKind::Neural,
-            },
-            outputs: outputs::of_graph(source.graph(), known.map(|lowered| &lowered.outputs[..])),
-        }
+            neural,
+            engine,
+            outputs: outputs::of_graph(graph.unwrap_or(source.graph()), known),
+        })
     }
 
     /// What the bundle holds beside the manifest.
     fn body(&self) -> (Section, &[u8]) {
         match self.lowered {
-            Ok(lowered) => (Section::Program, &lowered.image),
-            Err(_) => (Section::Onnx, &self.source.bytes),
+            Some(lowered) => (Section::Program, &lowered.image),
+            None => (Section::Onnx, &self.neural),
         }
     }
 
     fn columns_needed(&self) -> Option<u64> {
-        columns_needed(&self.lowered.as_ref().ok()?.image)
+        columns_needed(&self.lowered?.image)
     }
 
     /// Whether rows may be run together, as far as the graph tells.
@@ -578,6 +600,9 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     if expected.is_some() && data.is_none() {
         bail!("--expected holds answers to the rows of --data, which is not given");
     }
+    if holdout.is_some() && data.is_none() {
+        bail!("--holdout adds to the reference of --data, which is not given");
+    }
     if let (Some(label), Some(table)) = (&options.label, &data)
         && table.column(label).is_none()
     {
@@ -590,7 +615,7 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
 
     let model_name = options.model.display();
     let lowered = source.lower();
-    let draft = Draft::new(&source, &lowered);
+    let draft = Draft::new(&source, &lowered).with_context(|| model_name.to_string())?;
     let generic = embedded::component(draft.engine, options.wasi).map_err(|e| match &lowered {
         Err(unsupported) => anyhow!("{unsupported}; and {e}").context(model_name.to_string()),
         Ok(_) => anyhow!(e),
@@ -608,11 +633,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     .with_context(|| model_name.to_string())?;
 
     let mut manifest = Manifest {
-        name: options
-            .name
-            .clone()
-            .or_else(|| overrides.name.clone())
-            .unwrap_or_else(|| stem(&options.model)),
+        name: match options.name.as_ref().or(overrides.name.as_ref()) {
+            Some(name) => checked_name(name)?,
+            None => stem(&options.model),
+        },
         version: options
             .model_version
             .clone()
@@ -665,13 +689,32 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     }
     let held_out = match &holdout {
         Some(table) => {
+            if let Some(feature) = manifest.features.iter().find(|f| table.column(&f.name).is_none()) {
+                bail!("--holdout: the data have no column {:?}", feature.name);
+            }
             let every = (0..table.rows()).collect();
-            Some(Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?)
+            let held_out = Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?;
+            if let Some(rejected) = &held_out.first_rejection {
+                let note = format!(
+                    "{} of {} rows of the holdout are not accepted by the signature, the first one: {rejected}",
+                    held_out.rejected,
+                    table.rows()
+                );
+                if held_out.good == 0 {
+                    bail!("{note}");
+                }
+                notes.push(note);
+            }
+            Some(held_out)
         }
         None => None,
     };
     if data.is_none() {
         notes.push("without --data there is no reference: ranges are unknown, and drift can't be measured".into());
+    } else if holdout.is_none() {
+        notes.push(
+            "without --holdout the drift of predictions can't be measured: scores of training rows are too good".into(),
+        );
     }
     add_reference(&mut manifest, data.is_some(), &answers, held_out.as_ref());
 
@@ -722,6 +765,20 @@ fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
         if path.is_dir() {
             bail!("{} is a directory", path.display());
         }
+        let inputs = [
+            Some(&options.model),
+            options.data.as_ref(),
+            options.holdout.as_ref(),
+            options.expected.as_ref(),
+            options.signature.as_ref(),
+        ];
+        let same = |input: &&PathBuf| match (input.canonicalize(), path.canonicalize()) {
+            (Ok(input), Ok(path)) => input == path,
+            _ => false,
+        };
+        if let Some(input) = inputs.into_iter().flatten().find(same) {
+            bail!("{} is an input, which is not overwritten", input.display());
+        }
         if !options.force && path.exists() {
             bail!("{} exists; --force overwrites it", path.display());
         }
@@ -753,9 +810,30 @@ fn read_overrides(path: Option<&Path>) -> anyhow::Result<Overrides> {
     serde_json::from_str(&text).with_context(named)
 }
 
+/// Whether a model may have this character in its name, which is a part of
+/// paths and of metrics' labels.
+fn in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+fn checked_name(name: &str) -> anyhow::Result<String> {
+    match (1..=128).contains(&name.len()) && name.chars().all(in_names) {
+        true => Ok(name.to_owned()),
+        false => bail!("the name {name:?}: expected 1 to 128 letters, digits, '-', '_' or '.'"),
+    }
+}
+
 fn stem(path: &Path) -> String {
-    path.file_stem()
-        .map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match stem
+        .chars()
+        .take(128)
+        .map(|c| if in_names(c) { c } else { '-' })
+        .collect::<String>()
+    {
+        name if name.is_empty() => "model".into(),
+        name => name,
+    }
 }
 
 /// The columns that the program reads of its first input, where an operator
@@ -806,13 +884,13 @@ fn feature_columns(features: &[Feature], bins: &[Bins]) -> Vec<Column> {
 }
 
 /// Counts how the reference fills the bins, and adds the columns of the label
-/// and the score. Those come from the held-out rows where there are any:
-/// scores of training rows are too good.
+/// and the score. Those are counted over the held-out rows alone: scores of
+/// training rows are too good to hold later ones against.
 fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, held_out: Option<&Answers>) {
     let reference = &mut manifest.reference;
     let output = &manifest.output;
-    let counted = |bins: &Bins, numbers: &mut dyn Iterator<Item = u8>| -> Vec<u64> {
-        if !has_data {
+    let counted = |known: bool, bins: &Bins, numbers: &mut dyn Iterator<Item = u8>| -> Vec<u64> {
+        if !known {
             return Vec::new();
         }
         let mut counts = vec![0; bins.len()];
@@ -828,7 +906,7 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
     }
     for (index, column) in reference.columns.iter_mut().enumerate() {
         let numbers = answers.bins.iter().skip(index).step_by(answers.columns.max(1));
-        column.counts = counted(&column.bins, &mut numbers.copied());
+        column.counts = counted(has_data, &column.bins, &mut numbers.copied());
     }
     let scored = held_out.unwrap_or(answers);
     if !output.labels.is_empty() {
@@ -836,7 +914,11 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
         let bins = Bins::from_categories(labels.collect());
         reference.columns.push(Column {
             name: "prediction".into(),
-            counts: counted(&bins, &mut scored.classes.iter().map(|&class| bins.index(class))),
+            counts: counted(
+                held_out.is_some(),
+                &bins,
+                &mut scored.classes.iter().map(|&class| bins.index(class)),
+            ),
             bins,
         });
     }
@@ -851,7 +933,11 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
     };
     reference.columns.push(Column {
         name: "score".into(),
-        counts: counted(&bins, &mut scored.monitored.iter().map(|&score| bins.number(score))),
+        counts: counted(
+            held_out.is_some(),
+            &bins,
+            &mut scored.monitored.iter().map(|&score| bins.number(score)),
+        ),
         bins,
     });
 }

@@ -16,7 +16,7 @@ use modelet::api::{BatchOptions, Format, OnError};
 use state::State;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
@@ -99,7 +99,11 @@ pub struct Runtime {
     engine: Engine,
     linker: Linker<State>,
     cache: Option<CodeCache>,
+    models: Models,
 }
+
+/// The loaded models, which share the pool of instances.
+type Models = Arc<Mutex<Vec<Weak<Loaded>>>>;
 
 impl Runtime {
     /// Starts the engine.
@@ -128,6 +132,7 @@ impl Runtime {
             engine,
             linker,
             cache,
+            models: Models::default(),
         })
     }
 
@@ -150,6 +155,7 @@ impl Runtime {
             growth_bytes_max: self.config.instance_growth_bytes_max,
             deadline_ticks: ticks(self.config.deadline_ms),
             idle: Mutex::new(Vec::new()),
+            models: Arc::clone(&self.models),
             info: String::new(),
             load_time: Duration::ZERO,
             from_cache,
@@ -159,7 +165,11 @@ impl Runtime {
             predictor.call_info(&mut instance.store)
         })?;
         loaded.load_time = start.elapsed();
-        Ok(Arc::new(loaded))
+        let loaded = Arc::new(loaded);
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|model| model.strong_count() > 0);
+        models.push(Arc::downgrade(&loaded));
+        Ok(loaded)
     }
 
     fn component(&self, artifact: &Artifact) -> anyhow::Result<(Component, bool)> {
@@ -302,6 +312,7 @@ pub struct Loaded {
     growth_bytes_max: usize,
     deadline_ticks: u64,
     idle: Mutex<Vec<Instance>>,
+    models: Models,
     info: String,
     load_time: Duration,
     from_cache: bool,
@@ -389,6 +400,26 @@ impl Loaded {
     }
 
     fn instantiate(&self) -> Result<Instance, CallError> {
+        loop {
+            match self.try_instantiate() {
+                // Another model may hold instances that nobody uses.
+                Err(CallError::Busy) if self.free_one() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Ends an idle instance of another model; `false` if there is none.
+    fn free_one(&self) -> bool {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let freed = models
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find_map(|model| model.idle().pop());
+        freed.is_some()
+    }
+
+    fn try_instantiate(&self) -> Result<Instance, CallError> {
         let mut store = state::store(&self.engine, self.memory_bytes_max);
         store.set_epoch_deadline(self.deadline_ticks);
         match self.pre.instantiate(&mut store) {

@@ -101,7 +101,7 @@ impl Service {
             return self.refuse(Kind::MalformedBody, &detail, id);
         }
         if self.batch.good() == 0 {
-            let count = self.batch.faults.len();
+            let count = self.fault_count();
             let detail = format!("{count} {} in the request", plural(count, "fault"));
             return self.refuse(Kind::InvalidFeatures, &detail, id);
         }
@@ -111,7 +111,11 @@ impl Service {
             return self.refuse(Kind::ModelFailed, &error.to_string(), id);
         }
         let mut out = Vec::with_capacity(192);
-        self.prediction(&mut out, 0, 0..self.batch.warnings.len(), false);
+        let omitted = match self.batch.outcomes.first() {
+            Some(&Outcome::Good { omitted, .. }) => omitted,
+            _ => 0,
+        };
+        self.prediction(&mut out, 0, (0..self.batch.warnings.len(), omitted), false);
         self.tail(&mut out, inference_ns, id);
         self.reply(out, inference_ns)
     }
@@ -137,7 +141,11 @@ impl Service {
             Ok(()) => {}
             Err(ReadError::Syntax(what)) => {
                 self.batch.unreadable(schema, what.clone());
-                return self.refuse(Kind::MalformedBody, &what, id);
+                // Faults of the rows before it would read as this one's.
+                self.batch.faults.drain(..self.batch.faults.len() - 1);
+                let fault = &self.batch.faults;
+                let problem = Problem::with_faults(Kind::MalformedBody, &what, fault, 0, schema).with_id(id);
+                return self.refusal(problem);
             }
             Err(ReadError::TooManyRows) => {
                 return self.refuse_whole(
@@ -168,9 +176,9 @@ impl Service {
                 out.push(b',');
             }
             match outcome {
-                Outcome::Good { warnings_end } => {
+                Outcome::Good { warnings_end, omitted } => {
                     let end = warnings_end as usize;
-                    self.prediction(&mut out, row, warnings_start..end, options.full);
+                    self.prediction(&mut out, row, (warnings_start..end, omitted), options.full);
                     out.push(b'}');
                     warnings_start = end;
                     row += 1;
@@ -189,7 +197,8 @@ impl Service {
     }
 
     /// `{"prediction": ...` up to, and without, the closing brace.
-    fn prediction(&self, out: &mut Vec<u8>, row: usize, warnings: Range<usize>, full: bool) {
+    /// The warnings are a range and how many more there were.
+    fn prediction(&self, out: &mut Vec<u8>, row: usize, (warnings, omitted): (Range<usize>, u32), full: bool) {
         let manifest = self.model.manifest();
         let spec = &manifest.output;
         let predictions = &self.predictions;
@@ -255,12 +264,17 @@ impl Service {
                 out.push(b'}');
             });
         }
+        if omitted > 0 {
+            member(out, "warnings_omitted");
+            json::integer(out, i64::from(omitted));
+        }
     }
 
     fn bad_row(&self, out: &mut Vec<u8>, index: usize) {
         let Some(&Outcome::Bad {
             faults_start,
             faults_end,
+            omitted,
         }) = self.batch.outcomes.get(index)
         else {
             return;
@@ -273,8 +287,10 @@ impl Service {
             true => Kind::MalformedBody,
             false => Kind::InvalidFeatures,
         };
-        let detail = format!("{} {} in row {index}", faults.len(), plural(faults.len(), "fault"));
-        let problem = Problem::with_faults(kind, &detail, faults, 0, self.model.schema());
+        let omitted = omitted as usize;
+        let count = faults.len() + omitted;
+        let detail = format!("{count} {} in row {index}", plural(count, "fault"));
+        let problem = Problem::with_faults(kind, &detail, faults, omitted, self.model.schema());
         out.extend_from_slice(&problem.body);
         out.push(b'}');
     }
@@ -346,10 +362,13 @@ impl Service {
         reply
     }
 
+    fn fault_count(&self) -> usize {
+        self.batch.fault_counts().iter().map(|c| c.count as usize).sum()
+    }
+
     fn refuse(&mut self, kind: Kind, detail: &str, id: Option<&str>) -> Reply {
         let id = self.batch.id.as_deref().or(id);
-        let counted: u32 = self.batch.fault_counts().iter().map(|c| c.count).sum();
-        let omitted = counted as usize - self.batch.faults.len().min(counted as usize);
+        let omitted = self.fault_count().saturating_sub(self.batch.faults.len());
         let problem = if self.batch.faults.is_empty() {
             Problem::new(kind, detail)
         } else {

@@ -105,6 +105,14 @@ impl BatchOptions {
                 format!("query parameter {name:?}: expected {accepted} but got {got:?}"),
             )
         };
+        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair));
+        if let Some(name) = names.find(|name| !matches!(*name, "" | "on_error" | "outputs")) {
+            let name = &name[..name.floor_char_boundary(64)];
+            return Err(Problem::new(
+                Kind::InvalidQuery,
+                format!("unknown query parameter {name:?}; there are on_error and outputs"),
+            ));
+        }
         Ok(BatchOptions {
             format: Format::from_content_type(content_type)?,
             on_error: match query_value(query, "on_error") {

@@ -152,7 +152,10 @@ pub fn handle(service: &mut Service, metrics: &mut Metrics, request: Request<'_>
     let id = request.request_id.filter(|id| super::valid_request_id(id));
     let Some(route) = Route::from_path(path) else {
         metrics.count(None, 404);
-        return Response::from(Route::not_found(path).with_id(id));
+        return Response {
+            request_id: id.map(str::to_owned),
+            ..Response::from(Route::not_found(path).with_id(id))
+        };
     };
     let allowed = match route {
         Route::Predict | Route::PredictBatch => request.method == "POST",

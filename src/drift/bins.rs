@@ -137,6 +137,29 @@ impl Bins {
         }
     }
 
+    /// The bin of this category, if it has one of its own.
+    pub(crate) fn category(&self, category: &Category) -> Option<u8> {
+        match self {
+            Bins::Numeric { .. } => None,
+            Bins::Categorical { values } => values.iter().position(|c| c == category).map(|at| at as u8),
+        }
+    }
+
+    /// The bin of the categories that have none of their own; of numbers, the
+    /// one above all.
+    pub(crate) fn rest(&self) -> u8 {
+        (self.ordinary() - 1) as u8
+    }
+
+    /// Whether every category of the reference has a bin of its own: there is
+    /// a reference, and it was not cut off.
+    pub(crate) fn lists_all_categories(&self) -> bool {
+        match self {
+            Bins::Numeric { .. } => false,
+            Bins::Categorical { values } => !values.is_empty() && values.len() < INSIDE_MAX - 1,
+        }
+    }
+
     /// The bin of the category at this place in the list of all of them.
     pub fn index(&self, place: usize) -> u8 {
         match self {

@@ -2,11 +2,12 @@
 //!
 //! Records run one by one, so that an answer can't depend on its neighbours.
 
+mod kernels;
 #[cfg(target_arch = "wasm32")]
 mod math;
 
 use crate::signature::Manifest;
-use crate::tensor::{Data, RANK_MAX, Shape, Tensor};
+use crate::tensor::{Data, RANK_MAX, Shape, Strings, Tensor};
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
@@ -25,7 +26,11 @@ impl Graph {
     /// With tract's words when it does not run the graph.
     pub(super) fn load(onnx: &[u8], manifest: &Manifest) -> Result<Graph, String> {
         let load = || -> TractResult<Graph> {
-            let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx))?;
+            // Exporters' shapes of intermediate values are for any number of
+            // records, and may be wrong.
+            let mut reader = tract_onnx::onnx().with_ignore_value_info(true);
+            kernels::register(&mut reader);
+            let mut model = reader.model_for_read(&mut std::io::Cursor::new(onnx))?;
             let outlets = model.input_outlets()?.to_vec();
             let mut inputs = Vec::with_capacity(outlets.len());
             for (index, outlet) in outlets.iter().enumerate() {
@@ -116,6 +121,12 @@ fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
         DatumType::F64 => Data::Float64(numbers!(f64)),
         DatumType::I64 => Data::Int64(numbers!(i64)),
         DatumType::I32 => Data::Int32(numbers!(i32)),
+        DatumType::String => {
+            let mut strings = Strings::default();
+            let view = tensor.to_plain_array_view::<String>()?;
+            view.iter().for_each(|s| strings.push(s));
+            Data::String(strings)
+        }
         DatumType::U8 => Data::Uint8(numbers!(u8)),
         DatumType::I8 => Data::Int8(numbers!(i8)),
         DatumType::Bool => Data::Bool(

@@ -77,6 +77,8 @@ impl Kernel for ArgMax {
             Values::Float64(v) => search!(v),
             Values::Int64(v) => search!(v),
             Values::Int32(v) => search!(v),
+            Values::Uint8(v) => search!(v),
+            Values::Int8(v) => search!(v),
             _ => return Err(operands.dtype_error(x.dtype())),
         }
         Ok(())

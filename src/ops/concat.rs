@@ -39,7 +39,7 @@ impl Kernel for Concat {
             if other.len() != dims.len() || other[..axis] != dims[..axis] || other[axis + 1..] != dims[axis + 1..] {
                 return Err(operands.shape_error(format!("all dimensions but {axis} as in {dims:?}"), x.shape));
             }
-            total += other[axis];
+            total = other[axis].saturating_add(total);
         }
         let mut new = [0; RANK_MAX];
         new[..dims.len()].copy_from_slice(dims);

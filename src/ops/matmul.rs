@@ -7,16 +7,36 @@
 //! that order.
 
 use super::Kernel;
+use super::elementwise::Broadcast;
+use super::numbers::bounded;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
-use crate::tensor::{Shape, Tensor, Values};
+use crate::tensor::{RANK_MAX, Shape, Tensor, Values};
 use serde::{Deserialize, Serialize};
-use std::ops::{Add, Mul, RangeInclusive};
+use std::ops::RangeInclusive;
 
-/// Numbers that the dense kernels run on.
-pub(crate) trait Number: Copy + Default + Add<Output = Self> + Mul<Output = Self> {}
-impl Number for f32 {}
-impl Number for f64 {}
+/// Numbers that the dense kernels run on; integers wrap.
+pub(crate) trait Number: Copy + Default {
+    fn plus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+}
+
+macro_rules! number {
+    ($t:ty, $plus:expr, $times:expr) => {
+        impl Number for $t {
+            fn plus(self, other: $t) -> $t {
+                $plus(self, other)
+            }
+            fn times(self, other: $t) -> $t {
+                $times(self, other)
+            }
+        }
+    };
+}
+number!(f32, std::ops::Add::add, std::ops::Mul::mul);
+number!(f64, std::ops::Add::add, std::ops::Mul::mul);
+number!(i32, i32::wrapping_add, i32::wrapping_mul);
+number!(i64, i64::wrapping_add, i64::wrapping_mul);
 
 /// Adds `a b` to `c`: `a` is `[rows, inner]`, `b` is `[inner, columns]`.
 pub(crate) fn multiply<T: Number>(a: &[T], b: &[T], c: &mut [T], inner: usize, columns: usize) {
@@ -26,7 +46,7 @@ pub(crate) fn multiply<T: Number>(a: &[T], b: &[T], c: &mut [T], inner: usize, c
     for (a, c) in a.chunks_exact(inner).zip(c.chunks_exact_mut(columns)) {
         for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
             for (c, &b) in c.iter_mut().zip(b) {
-                *c = *c + a * b;
+                *c = c.plus(a.times(b));
             }
         }
     }
@@ -40,7 +60,8 @@ fn transpose<T: Number>(a: &[T], rows: usize, columns: usize) -> Vec<T> {
     out
 }
 
-/// `alpha A B + beta C`, versions 1 to 13, on float32 or float64.
+/// `alpha A B + beta C`, versions 1 to 13, on float32, float64, int64 or int32
+/// (whose alpha and beta count without their fractions).
 ///
 /// A is `[M, K]` or its transpose, B `[K, N]` or its transpose, C broadcasts
 /// to `[M, N]`.
@@ -84,7 +105,7 @@ impl Gemm {
         out.resize(m * n, T::default());
         multiply(a, b, out, k, n);
         if self.alpha != 1.0 {
-            out.iter_mut().for_each(|v| *v = *v * alpha);
+            out.iter_mut().for_each(|v| *v = v.times(alpha));
         }
         if let Some((c, shape)) = c {
             let (rows, columns) = match shape.dims() {
@@ -100,7 +121,7 @@ impl Gemm {
                 let c = &c[if rows == 1 { 0 } else { i * columns }..];
                 for (j, v) in row.iter_mut().enumerate() {
                     let c = c[if columns == 1 { 0 } else { j }];
-                    *v = *v + if self.beta == 1.0 { c } else { c * beta };
+                    *v = v.plus(if self.beta == 1.0 { c } else { c.times(beta) });
                 }
             }
         }
@@ -128,35 +149,36 @@ impl Kernel for Gemm {
             return Err(operands.shape_error(format!("B with an inner dimension of {k}"), b.shape));
         }
         let c = operands.get(2);
-        let shape = Shape::matrix(m, n);
-        match (a.values, b.values, c.map(|c| c.values)) {
-            (Values::Float32(a), Values::Float32(b), None | Some(Values::Float32(_))) => {
-                let c = c.and_then(|c| match c.values {
-                    Values::Float32(v) => Some((v, c.shape)),
-                    _ => None,
-                });
-                let out = out[0].write_f32(shape);
-                self.compute((a, b, c), (m, k, n), (self.alpha, self.beta), out, operands)
-            }
-            (Values::Float64(a), Values::Float64(b), None | Some(Values::Float64(_))) => {
-                let c = c.and_then(|c| match c.values {
-                    Values::Float64(v) => Some((v, c.shape)),
-                    _ => None,
-                });
-                let out = out[0].write_f64(shape);
-                let factors = (self.alpha as f64, self.beta as f64);
-                self.compute((a, b, c), (m, k, n), factors, out, operands)
-            }
+        let shape = Shape::new(&[m, n])
+            .and_then(bounded)
+            .ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
+        macro_rules! gemm {
+            ($variant:ident, $t:ty, $write:ident, $a:expr, $b:expr) => {{
+                let c = match c.map(|c| (c.values, c.shape)) {
+                    None => None,
+                    Some((Values::$variant(v), shape)) => Some((v, shape)),
+                    Some(_) => return Err(operands.dtype_error(c.unwrap_or(a).dtype())),
+                };
+                let factors = (self.alpha as $t, self.beta as $t);
+                self.compute(($a, $b, c), (m, k, n), factors, out[0].$write(shape), operands)
+            }};
+        }
+        match (a.values, b.values) {
+            (Values::Float32(x), Values::Float32(y)) => gemm!(Float32, f32, write_f32, x, y),
+            (Values::Float64(x), Values::Float64(y)) => gemm!(Float64, f64, write_f64, x, y),
+            (Values::Int64(x), Values::Int64(y)) => gemm!(Int64, i64, write_i64, x, y),
+            (Values::Int32(x), Values::Int32(y)) => gemm!(Int32, i32, write_i32, x, y),
             _ => Err(operands.dtype_error(a.dtype())),
         }
     }
 }
 
 /// The product of matrices as numpy's `matmul` has it, versions 1 to 13, on
-/// float32 or float64.
+/// float32, float64, int64 or int32.
 ///
-/// The right-hand side is a matrix or a vector; the left-hand side may have
-/// any number of dimensions, which all but the last are rows.
+/// The last two dimensions are matrices (a single one is a row on the left, a
+/// column on the right, and does not show in the result); the dimensions before
+/// them are broadcast.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MatMul;
 
@@ -170,38 +192,116 @@ impl Kernel for MatMul {
 
     fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
         let (a, b) = (operands.view(0)?, operands.view(1)?);
-        let (k, n, vector) = match *b.shape.dims() {
-            [k] => (k, 1, true),
-            [k, n] => (k, n, false),
-            _ => return Err(operands.shape_error("a matrix or vector on the right", b.shape)),
+        let (front_b, k, n) = match *b.shape.dims() {
+            [] => return Err(operands.shape_error("at least one dimension", b.shape)),
+            [k] => (&[][..], k, 1),
+            [ref front @ .., k, n] => (front, k, n),
         };
-        let Some((&last, front)) = a.shape.dims().split_last() else {
-            return Err(operands.shape_error("at least one dimension", a.shape));
+        // One matrix on the right: whatever comes before the last dimension on
+        // the left is rows.
+        let (front_a, m) = match *a.shape.dims() {
+            [] => return Err(operands.shape_error("at least one dimension", a.shape)),
+            [ref front @ .., m, _] if !front_b.is_empty() => (front, m),
+            [ref front @ .., _] if front_b.is_empty() => (&[][..], front.iter().product()),
+            _ => (&[][..], 1),
         };
-        if last != k {
+        let (rank_a, rank_b) = (a.shape.rank(), b.shape.rank());
+        if a.shape.dims()[rank_a - 1] != k {
             return Err(operands.shape_error(format!("a last dimension of {k}"), a.shape));
         }
-        let mut dims = [0; crate::tensor::RANK_MAX];
-        dims[..front.len()].copy_from_slice(front);
-        let mut rank = front.len();
-        if !vector {
-            dims[rank] = n;
+        let batches = Shape::new(front_a)
+            .zip(Shape::new(front_b))
+            .and_then(|(a, b)| Broadcast::new(a, b))
+            .ok_or_else(|| operands.shape_error(format!("a shape to multiply with {:?}", a.shape), b.shape))?;
+        let rows: &[usize] = match front_b.is_empty() {
+            true => &a.shape.dims()[..rank_a - 1],
+            false if rank_a == 1 => &[],
+            false => &[m],
+        };
+        let columns: &[usize] = if rank_b == 1 { &[] } else { &[n] };
+        let mut dims = [0; RANK_MAX];
+        let mut rank = 0;
+        for &dim in batches.shape.dims().iter().chain(rows).chain(columns) {
+            if rank == RANK_MAX {
+                return Err(operands.shape_error("fewer dimensions", a.shape));
+            }
+            dims[rank] = dim;
             rank += 1;
         }
-        let shape = Shape::new(&dims[..rank]).ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
+        let shape = Shape::new(&dims[..rank])
+            .and_then(bounded)
+            .ok_or_else(|| operands.shape_error("a smaller product", a.shape))?;
+        macro_rules! matmul {
+            ($a:expr, $b:expr, $out:expr) => {{
+                let out = $out;
+                out.resize(shape.len(), Default::default());
+                for ((i, j), out) in batches.pairs().zip(out.chunks_exact_mut((m * n).max(1))) {
+                    multiply(&$a[i * m * k..][..m * k], &$b[j * k * n..][..k * n], out, k, n);
+                }
+            }};
+        }
         match (a.values, b.values) {
-            (Values::Float32(a), Values::Float32(b)) => {
-                let out = out[0].write_f32(shape);
-                out.resize(shape.len(), 0.0);
-                multiply(a, b, out, k, n);
-            }
-            (Values::Float64(a), Values::Float64(b)) => {
-                let out = out[0].write_f64(shape);
-                out.resize(shape.len(), 0.0);
-                multiply(a, b, out, k, n);
-            }
+            (Values::Float32(a), Values::Float32(b)) => matmul!(a, b, out[0].write_f32(shape)),
+            (Values::Float64(a), Values::Float64(b)) => matmul!(a, b, out[0].write_f64(shape)),
+            (Values::Int64(a), Values::Int64(b)) => matmul!(a, b, out[0].write_i64(shape)),
+            (Values::Int32(a), Values::Int32(b)) => matmul!(a, b, out[0].write_i32(shape)),
             _ => return Err(operands.dtype_error(a.dtype())),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::numbers::{run, tensor};
+    use crate::tensor::Data;
+
+    fn matmul(a: &[usize], b: &[usize]) -> Result<Tensor, String> {
+        let counted = |dims: &[usize]| tensor(dims, Data::Int64((1..=dims.iter().product::<usize>() as i64).collect()));
+        run(Op::MatMul(MatMul), &[counted(a), counted(b)]).map(|mut out| out.swap_remove(0))
+    }
+
+    #[test]
+    fn matrices_and_vectors_multiply_as_in_numpy() {
+        let cases = [
+            (&[2, 2][..], &[2, 1][..], &[2, 1][..], &[5, 11][..]),
+            (&[2], &[2], &[], &[5]),
+            (&[2], &[2, 2], &[2], &[7, 10]),
+            (&[2, 1, 2], &[2], &[2, 1], &[5, 11]),
+            (&[2, 1, 2], &[2, 2, 1], &[2, 1, 1], &[5, 25]),
+            (&[1, 2], &[2, 2, 1], &[2, 1, 1], &[5, 11]),
+            (&[2], &[2, 2, 1], &[2, 1], &[5, 11]),
+        ];
+        for (a, b, dims, expected) in cases {
+            assert_eq!(
+                matmul(a, b),
+                Ok(tensor(dims, Data::Int64(expected.to_vec()))),
+                "{a:?} {b:?}"
+            );
+        }
+        for (a, b) in [(&[2, 3][..], &[2, 3][..]), (&[], &[1]), (&[2, 1, 2], &[3, 2, 1])] {
+            assert!(matmul(a, b).is_err(), "{a:?} {b:?}");
+        }
+        assert_eq!(
+            matmul(&[0, 2], &[2, 3]).map(|t| t.shape.dims().to_vec()),
+            Ok(vec![0, 3])
+        );
+    }
+
+    #[test]
+    fn gemm_transposes_scales_and_broadcasts_c() {
+        let op = Gemm {
+            alpha: 2.0,
+            beta: 0.5,
+            trans_a: true,
+            trans_b: true,
+        };
+        let a = tensor(&[2, 1], Data::Float32(vec![1.0, 2.0]));
+        let b = tensor(&[2, 2], Data::Float32(vec![1.0, 2.0, 3.0, 4.0]));
+        let c = tensor(&[1], Data::Float32(vec![4.0]));
+        let out = run(Op::Gemm(op), &[a, b, c]).unwrap();
+        assert_eq!(out[0], tensor(&[1, 2], Data::Float32(vec![12.0, 24.0])));
     }
 }

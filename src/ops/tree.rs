@@ -7,8 +7,11 @@
 //! threshold?", so that the walk has no branch:
 //!
 //! ```text
-//! next = child + !(row[feature] <= value)      both children lie side by side
+//! next = this + child + !(row[feature] <= value)      both children lie side by side
 //! ```
+//!
+//! Where the next node lies is relative to this one, so that a walk's state is
+//! one pointer, and eight walks fit the registers.
 //!
 //! *Missing values* cost nothing in the walk. A row is laid out as its columns,
 //! then (if any node sends missing values to the left) the columns again with
@@ -37,7 +40,7 @@ use crate::tensor::{Shape, Tensor, Values};
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-/// A node in 8 bytes: trees of up to 65,535 nodes and rows of up to 65,535
+/// A node in 8 bytes: children within 32,767 nodes and rows of up to 65,535
 /// values.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
@@ -46,8 +49,9 @@ pub struct Node {
     pub value: f32,
     /// Which value of the laid-out row is asked.
     pub feature: u16,
-    /// Where the left child lies in the tree; the right one follows it.
-    pub child: u16,
+    /// How many nodes after this one the left child lies; the right one follows
+    /// it. 0 leads to the node itself: a leaf.
+    pub child: i16,
 }
 
 /// A node in 12 bytes, for what does not fit a [`Node`].
@@ -59,13 +63,13 @@ pub struct WideNode {
     /// See [`Node::feature`].
     pub feature: u32,
     /// See [`Node::child`].
-    pub child: u32,
+    pub child: i32,
 }
 
 trait TreeNode: Pod {
     fn value(&self) -> f32;
     fn feature(&self) -> usize;
-    fn child(&self) -> usize;
+    fn child(&self) -> isize;
 }
 
 impl TreeNode for Node {
@@ -75,8 +79,8 @@ impl TreeNode for Node {
     fn feature(&self) -> usize {
         self.feature as usize
     }
-    fn child(&self) -> usize {
-        self.child as usize
+    fn child(&self) -> isize {
+        self.child as isize
     }
 }
 
@@ -87,8 +91,8 @@ impl TreeNode for WideNode {
     fn feature(&self) -> usize {
         self.feature as usize
     }
-    fn child(&self) -> usize {
-        self.child as usize
+    fn child(&self) -> isize {
+        self.child as isize
     }
 }
 
@@ -195,6 +199,9 @@ pub struct TreeEnsemble {
 const BLOCK: usize = 64;
 /// Walks that run in step, to hide the latency of each other's loads.
 const LANES: usize = 8;
+/// Trees up to this depth are walked to it without looking on the way whether
+/// the leaves are reached.
+const EVEN_DEPTH: u32 = 8;
 
 impl TreeEnsemble {
     /// The number of values in a laid-out row.
@@ -202,20 +209,16 @@ impl TreeEnsemble {
         columns * (1 + usize::from(missing_left)) + 1
     }
 
-    fn lay_out(&self, values: impl Iterator<Item = f32>, row: &mut [f32]) {
+    /// Lays a row out in every `step`-th place from the first.
+    fn lay_out(&self, values: impl Iterator<Item = f32>, row: &mut [f32], step: usize) {
         let columns = self.columns as usize;
-        for (slot, value) in row[..columns].iter_mut().zip(values) {
-            *slot = value;
-        }
-        if self.missing_left {
-            let (raw, low) = row.split_at_mut(columns);
-            for (low, &raw) in low.iter_mut().zip(&*raw) {
-                *low = if raw.is_nan() { f32::NEG_INFINITY } else { raw };
+        for (i, value) in values.take(columns).enumerate() {
+            row[i * step] = value;
+            if self.missing_left {
+                row[(columns + i) * step] = if value.is_nan() { f32::NEG_INFINITY } else { value };
             }
         }
-        if let Some(sentinel) = row.last_mut() {
-            *sentinel = f32::NEG_INFINITY;
-        }
+        row[(Self::width(columns, self.missing_left) - 1) * step] = f32::NEG_INFINITY;
     }
 
     fn check_nodes<N: TreeNode>(&self, nodes: &[N], trees: &[Tree]) -> Result<(), String> {
@@ -232,8 +235,9 @@ impl TreeEnsemble {
                 // The sentinel passes every comparison but one with NaN, so
                 // that only the left child must exist.
                 let always_left = node.feature() + 1 == width && !node.value().is_nan();
-                let last = node.child() + usize::from(!always_left);
-                if node.feature() >= width || last >= len {
+                let first = at.checked_add_signed(node.child());
+                let last = first.and_then(|first| first.checked_add(usize::from(!always_left)));
+                if node.feature() >= width || last.is_none_or(|last| last >= len) {
                     return Err(format!("tree {index}, node {at} leads outside"));
                 }
             }
@@ -241,44 +245,33 @@ impl TreeEnsemble {
         Ok(())
     }
 
-    /// Adds every tree's weight for the laid-out `rows` to `scores`.
-    fn walk<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[f32], sums: &mut [Sum]) {
-        let trees = constants.get(self.trees);
+    /// Adds every tree's weight for one laid-out row to its scores.
+    fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[f32], sums: &mut [Sum]) {
+        let leaf = Leaf::new(self, constants);
+        let mut values = [0.0; LANES];
+        for group in constants.get(self.trees).chunks(LANES) {
+            // A short group walks its first tree more than once.
+            let trees = std::array::from_fn(|lane| group.get(lane).unwrap_or(&group[0]));
+            walk_trees(nodes, trees, row, &mut values);
+            for (tree, &value) in group.iter().zip(&values) {
+                leaf.add(tree, value, sums);
+            }
+        }
+    }
+
+    /// [`TreeEnsemble::walk_row`] for rows that are laid out side by side,
+    /// [`LANES`] together: value by value, each for all of them.
+    fn walk_block<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[f32], sums: &mut [Sum]) {
         let width = Self::width(self.columns as usize, self.missing_left);
         let targets = self.targets as usize;
         let leaf = Leaf::new(self, constants);
-        if rows.len() == width {
-            // A single row: several trees in step.
-            for group in trees.chunks(LANES) {
-                let mut values = [0.0; LANES];
-                if let Ok(group) = <&[Tree; LANES]>::try_from(group) {
-                    walk_trees(nodes, group, rows, &mut values);
-                } else {
-                    for (tree, value) in group.iter().zip(&mut values) {
-                        walk_rows::<N, 1>(nodes, tree, rows, width, std::slice::from_mut(value));
-                    }
-                }
-                for (tree, &value) in group.iter().zip(&values) {
+        let mut values = [0.0; LANES];
+        for tree in constants.get(self.trees) {
+            let groups = rows.chunks_exact(width * LANES);
+            for (rows, sums) in groups.zip(sums.chunks_exact_mut(LANES * targets)) {
+                walk_rows(nodes, tree, rows, &mut values);
+                for (&value, sums) in values.iter().zip(sums.chunks_exact_mut(targets)) {
                     leaf.add(tree, value, sums);
-                }
-            }
-        } else {
-            // Many rows: several rows in step through one tree after another.
-            for tree in trees {
-                let mut values = [0.0; LANES];
-                let mut done = 0;
-                let mut chunks = rows.chunks_exact(width * LANES);
-                for chunk in &mut chunks {
-                    walk_rows::<N, LANES>(nodes, tree, chunk, width, &mut values);
-                    for &value in &values {
-                        leaf.add(tree, value, &mut sums[done * targets..][..targets]);
-                        done += 1;
-                    }
-                }
-                for row in chunks.remainder().chunks_exact(width) {
-                    walk_rows::<N, 1>(nodes, tree, row, width, &mut values[..1]);
-                    leaf.add(tree, values[0], &mut sums[done * targets..][..targets]);
-                    done += 1;
                 }
             }
         }
@@ -374,66 +367,70 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// One step of a walk.
+/// Walks in step from these nodes until all are at leaves; `x` gives the value
+/// of a lane's row that a node asks for.
 ///
 /// # Safety
-/// `check_nodes` has accepted the tree whose nodes are given, `at` is an index
-/// into them, and `row` has the width that it was checked for, its last value
-/// -inf.
+/// `check_nodes` has accepted the trees whose roots are given, `depth` is that
+/// of the deepest, and `x` is safe for their features.
 #[inline(always)]
-unsafe fn step<N: TreeNode>(nodes: &[N], row: &[f32], at: usize) -> usize {
-    debug_assert!(at < nodes.len());
-    // SAFETY: by the contract above; a checked node's children are in the tree.
-    let (node, x) = unsafe {
-        let node = nodes.get_unchecked(at);
-        (node, *row.get_unchecked(node.feature()))
-    };
-    // Not `>`: NaN must go right.
-    #[allow(
-        clippy::neg_cmp_op_on_partial_ord,
-        reason = "NaN fails the comparison and goes right"
-    )]
-    let right = !(x <= node.value());
-    node.child() + usize::from(right)
+unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn(usize, usize) -> f32) -> [f32; LANES] {
+    // Deep trees are uneven: it pays to look whether all have arrived.
+    let stride = if depth > EVEN_DEPTH { EVEN_DEPTH / 2 } else { depth };
+    let mut left = depth;
+    while left > 0 {
+        let steps = stride.min(left);
+        for _ in 0..steps {
+            for (lane, at) in at.iter_mut().enumerate() {
+                // SAFETY: a checked node's children are nodes of its tree.
+                unsafe {
+                    let node = &**at;
+                    // Not `>`: NaN must go right.
+                    #[allow(
+                        clippy::neg_cmp_op_on_partial_ord,
+                        reason = "NaN fails the comparison and goes right"
+                    )]
+                    let right = !(x(lane, node.feature()) <= node.value());
+                    *at = at.offset(node.child() + isize::from(right));
+                }
+            }
+        }
+        left -= steps;
+        // SAFETY: as above.
+        if left > 0 && at.iter().all(|&at| unsafe { (*at).child() } == 0) {
+            break;
+        }
+    }
+    // SAFETY: as above.
+    at.map(|at| unsafe { (*at).value() })
 }
 
-fn nodes_of<'a, N>(nodes: &'a [N], tree: &Tree) -> &'a [N] {
-    &nodes[tree.start as usize..][..tree.len as usize]
+fn root<N>(nodes: &[N], tree: &Tree) -> *const N {
+    nodes[tree.start as usize..][..tree.len as usize].as_ptr()
 }
 
 /// Walks one row down several trees; writes the values of the leaves. A
 /// function of its own, so that its state stays in registers.
 #[inline(never)]
-fn walk_trees<N: TreeNode>(nodes: &[N], trees: &[Tree; LANES], row: &[f32], values: &mut [f32; LANES]) {
-    let lanes: [&[N]; LANES] = std::array::from_fn(|lane| nodes_of(nodes, &trees[lane]));
+fn walk_trees<N: TreeNode>(nodes: &[N], trees: [&Tree; LANES], row: &[f32], values: &mut [f32; LANES]) {
     let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
-    let mut at = [0usize; LANES];
-    for _ in 0..depth {
-        for lane in 0..LANES {
-            // SAFETY: the trees were checked when the program was loaded.
-            at[lane] = unsafe { step(lanes[lane], row, at[lane]) };
-        }
-    }
-    for lane in 0..LANES {
-        values[lane] = lanes[lane][at[lane]].value();
-    }
+    let roots = trees.map(|tree| root(nodes, tree));
+    // SAFETY: the trees were checked for rows of this width when the program
+    // was loaded.
+    *values = unsafe { descend(roots, depth, |_, feature| *row.get_unchecked(feature)) };
 }
 
-/// Walks `R` rows down one tree; writes the values of the leaves.
+/// Walks several rows down one tree; writes the values of the leaves.
 #[inline(never)]
-fn walk_rows<N: TreeNode, const R: usize>(nodes: &[N], tree: &Tree, rows: &[f32], width: usize, values: &mut [f32]) {
-    let nodes = nodes_of(nodes, tree);
-    let lanes: [&[f32]; R] = std::array::from_fn(|lane| &rows[lane * width..][..width]);
-    let mut at = [0usize; R];
-    for _ in 0..tree.depth {
-        for lane in 0..R {
-            // SAFETY: the trees were checked when the program was loaded.
-            at[lane] = unsafe { step(nodes, lanes[lane], at[lane]) };
-        }
-    }
-    for (value, &at) in values.iter_mut().zip(&at) {
-        *value = nodes[at].value();
-    }
+fn walk_rows<N: TreeNode>(nodes: &[N], tree: &Tree, rows: &[f32], values: &mut [f32; LANES]) {
+    let root = root(nodes, tree);
+    // SAFETY: the trees were checked for rows of this width when the program
+    // was loaded, and there are so many of them.
+    *values = unsafe {
+        descend([root; LANES], tree.depth, |lane, feature| {
+            *rows.get_unchecked(feature * LANES + lane)
+        })
+    };
 }
 
 /// The scores of two classes from what the leaves gave, in place; answers the
@@ -558,18 +555,26 @@ impl Kernel for TreeEnsemble {
         let mut many = Vec::new();
         let mut row = 0;
         while row < rows {
-            let block = BLOCK.min(rows - row);
+            // Whole groups side by side; what is left row by row.
+            let block = match rows - row {
+                left if left < LANES => 1,
+                left => BLOCK.min(left / LANES * LANES),
+            };
+            let step = if block == 1 { 1 } else { LANES };
             laid_out.clear();
             laid_out.resize(block * width, 0.0);
-            for (i, slot) in laid_out.chunks_exact_mut(width).enumerate() {
+            for i in 0..block {
+                let slot = &mut laid_out[i / step * width * step + i % step..];
                 let range = (row + i) * given..(row + i) * given + columns;
                 match x.values {
-                    Values::Float32(v) => self.lay_out(v[range].iter().copied(), slot),
-                    Values::Float64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
-                    Values::Int64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
-                    Values::Int32(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
-                    Values::Bool(v) | Values::Uint8(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
-                    Values::Int8(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot),
+                    Values::Float32(v) => self.lay_out(v[range].iter().copied(), slot, step),
+                    Values::Float64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot, step),
+                    Values::Int64(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot, step),
+                    Values::Int32(v) => self.lay_out(v[range].iter().map(|&v| v as f32), slot, step),
+                    Values::Bool(v) | Values::Uint8(v) => {
+                        self.lay_out(v[range].iter().map(|&v| f32::from(v)), slot, step);
+                    }
+                    Values::Int8(v) => self.lay_out(v[range].iter().map(|&v| f32::from(v)), slot, step),
                     Values::String(_) => return Err(operands.dtype_error(x.dtype())),
                 }
             }
@@ -581,9 +586,11 @@ impl Kernel for TreeEnsemble {
                 many.resize(block * targets, Sum::default());
                 &mut many
             };
-            match self.nodes {
-                Nodes::Narrow(nodes) => self.walk(constants.get(nodes), &constants, laid_out, sums),
-                Nodes::Wide(nodes) => self.walk(constants.get(nodes), &constants, laid_out, sums),
+            match (self.nodes, block) {
+                (Nodes::Narrow(nodes), 1) => self.walk_row(constants.get(nodes), &constants, laid_out, sums),
+                (Nodes::Wide(nodes), 1) => self.walk_row(constants.get(nodes), &constants, laid_out, sums),
+                (Nodes::Narrow(nodes), _) => self.walk_block(constants.get(nodes), &constants, laid_out, sums),
+                (Nodes::Wide(nodes), _) => self.walk_block(constants.get(nodes), &constants, laid_out, sums),
             }
             for sums in sums.chunks_exact_mut(targets) {
                 match &self.purpose {

@@ -1,6 +1,6 @@
 //! Any serde source to records: what the browser's objects come through.
 
-use super::{Batch, ReadError};
+use super::{Batch, ReadError, id_of};
 use crate::validate::{FaultCode, Schema, Subject, Value};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
@@ -42,16 +42,17 @@ impl<'de> Visitor<'de> for RequestVisitor<'_> {
                         batch: self.batch,
                     })?;
                 }
-                "id" => match map.next_value_seed(AnyValue)? {
-                    Value::Text(id) if id.len() <= 256 => self.batch.id = Some(id.into_owned()),
-                    Value::Null => {}
-                    _ => self.batch.fault(
-                        Subject::Name("id".into()),
-                        FaultCode::Type,
-                        "an id is a text of at most 256 bytes".into(),
-                        None,
-                    ),
-                },
+                "id" => {
+                    let value = map.next_value_seed(AnyValue)?;
+                    let number = match value {
+                        Value::Number(n) => n,
+                        _ => f64::NAN,
+                    };
+                    match id_of(value, || number.to_string()) {
+                        Ok(id) => self.batch.id = id,
+                        Err((code, message)) => self.batch.fault(Subject::Name("id".into()), code, message, None),
+                    }
+                }
                 name => {
                     map.next_value::<IgnoredAny>()?;
                     self.batch.fault(

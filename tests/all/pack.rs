@@ -189,3 +189,123 @@ fn a_model_without_data_is_packed_and_says_what_is_missing() {
     assert_eq!(report.manifest.features[0].name, "f0");
     assert!(report.golden_rows > 0);
 }
+
+#[test]
+fn what_is_held_against_expectations_leaves_no_row_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let signature = std::fs::read_to_string(root().join("examples/credit/signature.json")).expect("the signature");
+    let mut signature: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
+    for feature in signature["features"].as_array_mut().expect("features") {
+        if feature["name"] == "age" {
+            feature["allowed"] = serde_json::json!({"min": 18, "max": 40});
+        }
+    }
+    let changed = PackOptions {
+        output: dir.path().join("out.wasm"),
+        signature: Some(written("young.json", &signature.to_string())),
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let error = format!("{:#}", pack(&changed, &Silent).expect_err("rows are refused"));
+    assert!(
+        error.contains("the row is refused") && error.contains("\"age\"") | error.contains("age:"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_holdout_must_have_the_features() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let holdout = Some(written("junk.csv", "a,b\n1,2\n"));
+    let changed = PackOptions {
+        output: dir.path().join("out.wasm"),
+        holdout: holdout.clone(),
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let error = format!("{:#}", pack(&changed, &Silent).expect_err("no feature is there"));
+    assert!(error.contains("--holdout") && error.contains("\"age\""), "{error}");
+    let without_data = PackOptions {
+        data: None,
+        label: None,
+        expected: None,
+        ..changed
+    };
+    let error = format!("{:#}", pack(&without_data, &Silent).expect_err("there are no data"));
+    assert!(error.contains("--data"), "{error}");
+}
+
+#[test]
+fn an_input_is_never_overwritten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let model = dir.path().join("model.onnx");
+    std::fs::copy(root().join("tests/fixtures/linear_regression/model.onnx"), &model).expect("copied");
+    let before = std::fs::read(&model).expect("it is there");
+    let mut over = options(&model, "over", WasiVersion::V0_3);
+    over.output = model.clone();
+    let error = format!("{:#}", pack(&over, &Silent).expect_err("it is the model"));
+    assert!(error.contains("is an input"), "{error}");
+    assert_eq!(std::fs::read(&model).expect("it is there"), before);
+}
+
+#[test]
+fn a_category_may_have_the_name_of_a_missing_value() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rename = |name: &str| {
+        let text = std::fs::read_to_string(root().join("examples/credit").join(name)).expect("the example");
+        text.replace("medical", "None")
+    };
+    let changed = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(written("none.csv", &rename("reference.csv"))),
+        holdout: Some(written("none-holdout.csv", &rename("holdout.csv"))),
+        signature: Some(written("none.json", &rename("signature.json"))),
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let report = pack(&changed, &Silent).unwrap_or_else(|e| panic!("{e:#}"));
+    let purpose = report
+        .manifest
+        .features
+        .iter()
+        .find(|f| f.encoding.contains_key("None"));
+    assert!(purpose.is_some_and(|f| !f.nullable), "{purpose:?}");
+}
+
+#[test]
+fn a_column_of_booleans_is_answered_as_it_was_packed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = root().join("tests/fixtures/linear_regression");
+    let text = std::fs::read_to_string(folder.join("inputs.csv")).expect("the rows");
+    let mut lines = text.lines();
+    let mut changed = format!("{}\n", lines.next().expect("a header"));
+    for (i, line) in lines.enumerate() {
+        let (_, rest) = line.split_once(',').expect("several columns");
+        changed.push_str(&format!("{},{rest}\n", if i % 3 == 0 { "True" } else { "False" }));
+    }
+    let data = written("booleans.csv", &changed);
+    let packed = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(data.clone()),
+        ..options(&folder.join("model.onnx"), "booleans", WasiVersion::V0_3)
+    };
+    pack(&packed, &Silent).unwrap_or_else(|e| panic!("{e:#}"));
+    let scored = std::process::Command::new(crate::support::program("modelet"))
+        .arg("score")
+        .args([&packed.output, &data])
+        .output()
+        .expect("modelet runs");
+    assert!(scored.status.success(), "{}", String::from_utf8_lossy(&scored.stderr));
+}
+
+#[test]
+fn a_name_is_one_that_paths_can_have() {
+    for name in ["", "a/b", "é", &"x".repeat(129)] {
+        let named = PackOptions {
+            name: Some(name.to_owned()),
+            ..credit_options(WasiVersion::V0_3)
+        };
+        let error = pack(&named, &Silent).expect_err("no such name");
+        assert!(
+            format!("{error:#}").contains("expected 1 to 128"),
+            "{name:?}: {error:#}"
+        );
+    }
+}

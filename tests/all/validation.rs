@@ -364,3 +364,98 @@ fn a_batch_answers_each_row_as_if_it_were_alone() {
         assert_eq!(&one["predictions"][0], expected);
     }
 }
+
+#[test]
+fn an_id_is_one_that_a_header_can_carry() {
+    let mut service = credit_service();
+    let with_id = |id: &str| credit_request().replacen('{', &format!("{{\"id\": {id},"), 1);
+    for (id, answered) in [("\"abc-1\"", "abc-1"), ("17", "17"), ("null", "the-id")] {
+        let (status, answer) = predict(&mut service, &with_id(id));
+        assert_eq!((status, answer["id"].as_str()), (200, Some(answered)), "{id}");
+    }
+    for (id, code) in [
+        (r#""a\nb""#, "id type"),
+        (r#""é""#, "id type"),
+        ("\"\"", "id type"),
+        ("true", "id type"),
+        (&format!("\"{}\"", "x".repeat(257)), "id too_long"),
+    ] {
+        let (status, problem) = predict(&mut service, &with_id(id));
+        assert_eq!((status, faults(&problem)), (422, vec![code.to_owned()]), "{id}");
+    }
+    // A refusal carries the id too.
+    let bad = with_id("\"mine\"").replacen("\"age\"", "\"aged\"", 1);
+    let reply = service.predict(bad.as_bytes(), Some("the-id"), || 0);
+    assert_eq!(reply.id.as_deref(), Some("mine"));
+    let batch = "{\"id\": 5, \"instances\": [{}]}";
+    assert_eq!(
+        outcome(service.predict_batch(batch.as_bytes(), REPORT, None, || 0)).1["id"],
+        "5"
+    );
+}
+
+#[test]
+fn however_many_faults_there_are_each_row_tells_one_and_how_many_more() {
+    let mut service = credit_service();
+    let rows = 12_000;
+    let every = BatchOptions {
+        rows_max: rows as u32,
+        format: Format::Csv,
+        ..REPORT
+    };
+    let mut body = String::from("age,agee\n");
+    (0..rows).for_each(|_| body.push_str("x,1\n"));
+    let reply = service.predict_batch(body.as_bytes(), every, None, || 0);
+    let (status, answer) = outcome(reply);
+    assert_eq!(status, 200);
+    for entry in answer["predictions"].as_array().expect("predictions") {
+        let told = entry["error"]["faults"].as_array().expect("faults").len();
+        let omitted = entry["error"]["faults_omitted"].as_u64().unwrap_or(0) as usize;
+        assert!(told > 0);
+        // Two that are given and wrong, 19 that are missing.
+        assert_eq!(told + omitted, 21);
+        let detail = entry["error"]["detail"].as_str().expect("a detail");
+        assert!(detail.starts_with("21 faults"), "{detail}");
+    }
+}
+
+#[test]
+fn however_many_warnings_there_are_each_row_tells_one_and_how_many_more() {
+    let mut service = credit_service();
+    let rows = 6_000;
+    let every = BatchOptions {
+        rows_max: rows as u32,
+        format: Format::Ndjson,
+        ..REPORT
+    };
+    let row = request(|f| {
+        f.insert("income".into(), json!(9e8));
+        f.insert("savings_balance".into(), json!(9e8));
+    });
+    let body = format!("{row}\n").repeat(rows);
+    let (status, answer) = outcome(service.predict_batch(body.as_bytes(), every, None, || 0));
+    assert_eq!(status, 200);
+    for entry in answer["predictions"].as_array().expect("predictions") {
+        let told = entry["warnings"].as_array().map_or(0, Vec::len) as u64;
+        assert!(
+            told > 0 && told + entry["warnings_omitted"].as_u64().unwrap_or(0) == 2,
+            "{entry}"
+        );
+    }
+}
+
+#[test]
+fn a_syntax_error_in_a_batch_is_told_without_the_faults_of_other_rows() {
+    let mut service = credit_service();
+    let body = "{\"instances\": [{\"age\": \"x\"}, {\"age\": ?}]}";
+    let (status, problem) = outcome(service.predict_batch(body.as_bytes(), REPORT, None, || 0));
+    assert_eq!((status, faults(&problem)), (400, vec!["- syntax".to_owned()]));
+}
+
+#[test]
+fn a_query_parameter_that_is_none_is_refused() {
+    let options = |query| BatchOptions::from_request(query, Some("text/csv"), 10);
+    assert!(options("on_error=fail&outputs=full").is_ok());
+    let problem = options("onerror=fail").expect_err("there is no such parameter");
+    assert_eq!(problem.kind.status(), 400);
+}

@@ -35,6 +35,7 @@ pub fn pack_with_built() -> Result<PathBuf> {
         program(binary("modelet"))
             .args(["pack", "examples/credit/credit.onnx"])
             .args(["--data", "examples/credit/reference.csv"])
+            .args(["--holdout", "examples/credit/holdout.csv"])
             .args(["--label", "defaulted"])
             .args(["--signature", "examples/credit/signature.json"])
             .args(["--expected", "examples/credit/expected.csv"])

@@ -3,11 +3,11 @@
 
 use super::onnx;
 use super::overrides::Overrides;
-use crate::data::{Cell, Column, Table, Values};
+use crate::data::{Cell, Column, Table, Values, is_missing};
 use modelet::drift::Bins;
 use modelet::signature::{Category, Feature, FeatureType, Input, Range};
 use modelet::tensor::Dtype;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// An input as the graph declares it.
 #[derive(Clone, Debug)]
@@ -230,6 +230,7 @@ fn feature(
         Dtype::Bool => FeatureType::Boolean,
         Dtype::Int64 | Dtype::Int32 | Dtype::Uint8 | Dtype::Int8 => FeatureType::Integer,
         Dtype::Float32 | Dtype::Float64 if !encoding.is_empty() => FeatureType::Category,
+        Dtype::Float32 | Dtype::Float64 if matches!(values, Some(Values::Boolean(_))) => FeatureType::Boolean,
         Dtype::Float32 | Dtype::Float64 => FeatureType::Number,
     };
     let kind = given.and_then(|g| g.kind).unwrap_or(derived);
@@ -239,7 +240,9 @@ fn feature(
             kind.name()
         ));
     }
-    let missing = values.is_some_and(|v| v.missing() > 0);
+    let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
+    let cell_of = |row: usize| values.map_or(Cell::Missing, |v| known(v.get(row), dtype, &encoding, &categories));
+    let missing = (0..values.map_or(0, Values::len)).any(|row| matches!(cell_of(row), Cell::Missing));
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
     let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);
     if nullable && !float && dtype != Dtype::String {
@@ -249,15 +252,13 @@ fn feature(
     }
     let wrong = |what: String| format!("feature {name:?}: {what}");
 
-    let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
     let mut seen = None;
     let mut example = given.and_then(|g| g.example.clone());
     let bins = if kind == FeatureType::Category {
         let mut counts: Vec<(Category, u64)> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         for row in 0..values.map_or(0, Values::len) {
-            let cell = values.map_or(Cell::Missing, |v| v.get(row));
-            let category = match cell {
+            let category = match cell_of(row) {
                 Cell::Missing => continue,
                 Cell::Other(kind) => return Err(wrong(format!("the data have {kind}"))),
                 cell if dtype == Dtype::String => Category::Name(cell.to_string()),
@@ -353,6 +354,24 @@ fn feature(
         name,
     };
     Ok((feature, bins))
+}
+
+/// A cell as the feature has it: a word for a missing value, such as `NA`, is
+/// one unless it names a category. Text that the model itself gets is taken as
+/// it stands.
+pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
+    match cell {
+        Cell::Text(text) | Cell::Csv(text) if dtype != Dtype::String && is_missing(text) => {
+            let listed = categories
+                .iter()
+                .any(|c| matches!(c, Category::Name(name) if name == text));
+            match listed || encoding.contains_key(text) {
+                true => cell,
+                false => Cell::Missing,
+            }
+        }
+        cell => cell,
+    }
 }
 
 fn order(a: &Category, b: &Category) -> std::cmp::Ordering {

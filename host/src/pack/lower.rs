@@ -5,9 +5,13 @@
 //! alone is computed here. A node that the engine does not know is an
 //! [`Unsupported`], which sends the model to the neural engine.
 
+mod control;
 mod encode;
+mod function;
 mod linear;
 mod math;
+mod normalize;
+mod quantize;
 mod shape;
 mod text;
 mod tree;
@@ -15,6 +19,7 @@ mod tree;
 use super::onnx::{self, Node};
 use modelet::engine::Workspace;
 use modelet::ops::Op;
+use modelet::ops::elementwise::Unary;
 use modelet::ops::linear::Labels;
 use modelet::program::{Builder, Image, Program, Source};
 use modelet::signature;
@@ -89,7 +94,14 @@ enum Kind {
 struct Lowering<'a> {
     builder: Builder,
     values: HashMap<&'a str, Value>,
+    /// Sequences of values, which are known here and don't exist in a run.
+    sequences: HashMap<&'a str, Vec<Value>>,
     opsets: BTreeMap<String, i64>,
+    /// Results of Softmax on dequantized values.
+    quantized_softmax: HashSet<&'a str>,
+    /// Results of casts to float16, as float32 without its rounding; see
+    /// [`Lowering::round_for`].
+    unrounded: HashSet<&'a str>,
 }
 
 /// Why a node could not be lowered, without the node.
@@ -100,12 +112,13 @@ type Why<T> = Result<T, String>;
 /// # Errors
 /// When the engine does not have an operator, or not in this form.
 pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered, Unsupported> {
+    let whole = |why: String| whole(model, why);
+    let inlined = function::inline(model).map_err(whole)?;
+    let model = inlined.as_ref().unwrap_or(model);
     let graph = model.graph.as_ref().expect("the reader demands a graph");
-    let whole = |why: String| whole(graph, why);
-    let mut lowering = Lowering::new(model, graph, inputs);
-    for initializer in &graph.initializer {
-        lowering.initializer(initializer).map_err(whole)?;
-    }
+    let mut lowering = Lowering::new(model, inputs);
+    lowering.initializers(graph).map_err(whole)?;
+    lowering.inputs(graph, inputs);
     for node in &graph.node {
         lowering.node(node).map_err(|why| lowering.unsupported(node, why))?;
     }
@@ -121,6 +134,7 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             Kind::Constant(tensor) => (lowering.builder.constant(&tensor), Some(tensor.data.dtype())),
             Kind::Computed(source, dtype) => (source, dtype),
         };
+        let source = lowering.as_declared(output, source);
         sources.push(source);
         outputs.push(Output {
             name: output.name.clone(),
@@ -136,21 +150,31 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
     })
 }
 
+/// The model with its functions' nodes in the place of their calls, if it has
+/// functions that can be.
+pub fn inlined(model: &onnx::Model) -> Option<onnx::Model> {
+    function::inline(model).ok().flatten()
+}
+
 /// Everything that [`lower`] refuses, not the first alone. What depends on a
 /// refused node is only named where the engine does not have its operator.
 pub fn survey(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Vec<Unsupported> {
+    let inlined = match function::inline(model) {
+        Ok(inlined) => inlined,
+        Err(why) => return vec![whole(model, why)],
+    };
+    let model = inlined.as_ref().unwrap_or(model);
     let Some(graph) = &model.graph else {
         return Vec::new();
     };
-    let mut lowering = Lowering::new(model, graph, inputs);
+    let mut lowering = Lowering::new(model, inputs);
     let mut refused = Vec::new();
-    let mut unknown = HashSet::new();
-    for initializer in &graph.initializer {
-        if let Err(why) = lowering.initializer(initializer) {
-            refused.push(whole(graph, why));
-            unknown.insert(initializer.name.as_str());
-        }
+    if let Err(why) = lowering.initializers(graph) {
+        refused.push(whole(model, why));
     }
+    let initializers = graph.initializer.iter().map(|t| t.name.as_str());
+    let mut unknown: HashSet<&str> = initializers.filter(|name| !lowering.knows(name)).collect();
+    lowering.inputs(graph, inputs);
     for node in &graph.node {
         let depends = node.input.iter().any(|name| unknown.contains(name.as_str()));
         for name in node.input.iter().filter(|name| unknown.contains(name.as_str())) {
@@ -162,9 +186,8 @@ pub fn survey(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Vec<Unsupporte
             Err(why) if depends && why != ABSENT => {}
             Err(why) => refused.push(lowering.unsupported(node, why)),
         }
-        // A constant of the node's own would hide that it hangs on others.
         for name in node.output.iter().filter(|name| !name.is_empty()) {
-            if depends || !lowering.values.contains_key(name.as_str()) {
+            if depends || !lowering.knows(name) {
                 unknown.insert(name);
             }
         }
@@ -175,10 +198,10 @@ pub fn survey(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Vec<Unsupporte
 /// Why an operator is refused that the engine does not have at all.
 const ABSENT: &str = "the tabular engine does not have it";
 
-fn whole(graph: &onnx::Graph, why: String) -> Unsupported {
+fn whole(model: &onnx::Model, why: String) -> Unsupported {
     Unsupported {
         operator: "graph".into(),
-        node: graph.name.clone(),
+        node: model.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
         version: 0,
         why,
     }
@@ -205,33 +228,36 @@ impl Value {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(model: &'a onnx::Model, graph: &'a onnx::Graph, inputs: &[(String, Dtype)]) -> Lowering<'a> {
-        let mut lowering = Lowering {
+    fn new(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Lowering<'a> {
+        Lowering {
             builder: Builder::new(inputs.len() as u16),
             values: HashMap::new(),
+            sequences: HashMap::new(),
             opsets: model.opsets(),
-        };
-        for (index, (name, dtype)) in inputs.iter().enumerate() {
-            let name = graph
-                .input
-                .iter()
-                .map(|i| i.name.as_str())
-                .find(|n| n == name)
-                .expect("inputs are the graph's");
-            let source = Source::Input(index as u16);
-            lowering
-                .values
-                .insert(name, Value::computed(source, Some(*dtype), "input"));
+            quantized_softmax: HashSet::new(),
+            unrounded: HashSet::new(),
         }
-        lowering
     }
 
-    fn initializer(&mut self, initializer: &'a onnx::TensorProto) -> Why<()> {
-        let tensor = initializer
-            .tensor()
-            .map_err(|why| format!("initializer {:?}: {why}", initializer.name))?;
-        self.values.insert(&initializer.name, Value::constant(tensor));
-        Ok(())
+    fn inputs(&mut self, graph: &'a onnx::Graph, inputs: &[(String, Dtype)]) {
+        for (index, (name, dtype)) in inputs.iter().enumerate() {
+            let input = graph
+                .input
+                .iter()
+                .find(|i| i.name == *name)
+                .expect("inputs are the graph's");
+            let source = self.as_declared(input, Source::Input(index as u16));
+            self.values
+                .insert(&input.name, Value::computed(source, Some(*dtype), "input"));
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.sequences.contains_key(name)
+    }
+
+    fn version(&self, node: &Node) -> i64 {
+        version(&self.opsets, &node.domain)
     }
 
     fn unsupported(&self, node: &Node, why: String) -> Unsupported {
@@ -246,8 +272,60 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn version(&self, node: &Node) -> i64 {
-        version(&self.opsets, &node.domain)
+    fn initializers(&mut self, graph: &'a onnx::Graph) -> Why<()> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err("sparse initializers are not supported; save the weights as dense ones".into());
+        }
+        for initializer in &graph.initializer {
+            let tensor = initializer
+                .tensor()
+                .map_err(|why| format!("initializer {:?}: {why}", initializer.name))?;
+            self.values.insert(&initializer.name, Value::constant(tensor));
+        }
+        Ok(())
+    }
+
+    /// What the graph takes or gives as float16 is float32, rounded to float16.
+    fn as_declared(&mut self, declared: &onnx::ValueInfo, source: Source) -> Source {
+        match declared.is_float16() {
+            true => self.builder.push(Op::Unary(Unary::Half), vec![source])[0],
+            false => source,
+        }
+    }
+
+    /// Rounds the operands that casts to float16 made, where the node is one
+    /// that ONNX Runtime runs on float16. All others it runs on float32, and
+    /// drops the cast to float16 and back before them.
+    fn round_for(&mut self, node: &'a Node) -> Why<()> {
+        let runs = matches!(
+            node.op_type.as_str(),
+            "Concat"
+                | "Expand"
+                | "Flatten"
+                | "Gather"
+                | "GatherElements"
+                | "GatherND"
+                | "Max"
+                | "Min"
+                | "Reshape"
+                | "Round"
+                | "Sign"
+                | "Slice"
+                | "Split"
+                | "Squeeze"
+                | "Tile"
+                | "Transpose"
+                | "Unsqueeze"
+        );
+        for name in node.input.iter().filter(|_| runs) {
+            if self.unrounded.remove(name.as_str())
+                && let Some(mut value) = self.values.get(name.as_str()).cloned()
+            {
+                value.kind = self.compute(Op::Unary(Unary::Half), &[&value.kind], Some(Dtype::Float32))?;
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
     }
 
     fn value(&self, name: &str) -> Why<&Value> {
@@ -357,10 +435,15 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
         let version = self.version(node);
+        self.round_for(node)?;
         let known = match onnx::domain(&node.domain) {
             "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
             "ai.onnx" => {
-                self.shape_node(node, version)? || self.math_node(node, version)? || self.text_node(node, version)?
+                // Text comes before numbers: it takes the casts and comparisons that are its own.
+                self.shape_node(node, version)?
+                    || self.control_node(node, version)?
+                    || self.text_node(node, version)?
+                    || self.math_node(node, version)?
             }
             "com.microsoft" => self.text_node(node, version)?,
             _ => false,
@@ -436,17 +519,27 @@ fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
     }
 }
 
-/// Computes an operator on constants.
+/// Computes an operator with one result on constants.
 fn fold(op: Op, constants: &[&Tensor]) -> Why<Tensor> {
-    let mut builder = Builder::new(constants.len() as u16);
-    let sources = (0..constants.len() as u16).map(Source::Input).collect();
+    let constants: Vec<Option<&Tensor>> = constants.iter().map(|&t| Some(t)).collect();
+    Ok(fold_all(op, &constants)?.into_iter().next().unwrap_or_default())
+}
+
+/// Computes an operator on constants, of which some may be absent.
+fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
+    let inputs: Vec<Tensor> = constants.iter().flatten().map(|&t| t.clone()).collect();
+    let mut builder = Builder::new(inputs.len() as u16);
+    let mut given = 0..inputs.len() as u16;
+    let sources = constants
+        .iter()
+        .map(|c| c.and_then(|_| given.next()).map_or(Source::None, Source::Input))
+        .collect();
     let outputs = builder.push(op, sources);
     let image = builder.finish(outputs);
     let len = image.len();
     let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
-    let inputs: Vec<Tensor> = constants.iter().map(|&t| t.clone()).collect();
     let mut workspace = Workspace::default();
     workspace.run(&program, &inputs).map_err(|e| e.to_string())?;
-    let result = workspace.output(&program, &inputs, 0);
-    Ok(result.map(|view| view.to_tensor()).unwrap_or_default())
+    let output = |i| workspace.output(&program, &inputs, i).map(|view| view.to_tensor());
+    Ok((0..program.output_count()).filter_map(output).collect())
 }

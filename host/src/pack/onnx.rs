@@ -22,6 +22,30 @@ pub struct Model {
     pub opset_import: Vec<OperatorSet>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<Entry>,
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<Function>,
+}
+
+/// `FunctionProto`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Function {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<Node>,
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSet>,
+    #[prost(string, tag = "10")]
+    pub domain: String,
+    /// Attributes with defaults; those without are not needed here.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<Attribute>,
+    #[prost(string, tag = "13")]
+    pub overload: String,
 }
 
 /// `OperatorSetIdProto`.
@@ -55,6 +79,9 @@ pub struct Graph {
     pub input: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfo>,
+    /// Read only to say that there are some.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Vec<u8>>,
 }
 
 /// `NodeProto`.
@@ -72,6 +99,8 @@ pub struct Node {
     pub attribute: Vec<Attribute>,
     #[prost(string, tag = "7")]
     pub domain: String,
+    #[prost(string, tag = "8")]
+    pub overload: String,
 }
 
 /// `AttributeProto`.
@@ -95,6 +124,12 @@ pub struct Attribute {
     pub ints: Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
+    /// `AttributeProto.AttributeType`.
+    #[prost(int32, tag = "20")]
+    pub r#type: i32,
+    /// In a function: the attribute of the call that this one stands for.
+    #[prost(string, tag = "21")]
+    pub ref_attr_name: String,
 }
 
 /// `TensorProto`.
@@ -172,10 +207,24 @@ pub struct Dimension {
     pub dim_param: Option<String>,
 }
 
-/// The element type of this ONNX number.
+/// The number of float16.
+pub const FLOAT16: i32 = 10;
+
+/// The value of an IEEE 754 binary16.
+fn half(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let (exponent, fraction) = (u32::from(bits >> 10 & 31), u32::from(bits & 0x3ff));
+    match exponent {
+        0 => f32::from_bits(sign | (fraction as f32 / 16_777_216.0).to_bits()),
+        31 => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+/// The element type of this ONNX number; the engine holds float16 as float32.
 pub fn dtype(elem_type: i32) -> Result<Dtype, String> {
     Ok(match elem_type {
-        1 => Dtype::Float32,
+        1 | FLOAT16 => Dtype::Float32,
         11 => Dtype::Float64,
         7 => Dtype::Int64,
         6 => Dtype::Int32,
@@ -187,7 +236,6 @@ pub fn dtype(elem_type: i32) -> Result<Dtype, String> {
             let name = match other {
                 4 => "uint16",
                 5 => "int16",
-                10 => "float16",
                 12 => "uint32",
                 13 => "uint64",
                 16 => "bfloat16",
@@ -196,6 +244,14 @@ pub fn dtype(elem_type: i32) -> Result<Dtype, String> {
             return Err(format!("element type {name}"));
         }
     })
+}
+
+impl ValueInfo {
+    /// Whether it is a tensor of float16.
+    pub fn is_float16(&self) -> bool {
+        let tensor = self.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        tensor.is_some_and(|t| t.elem_type == FLOAT16)
+    }
 }
 
 /// Reads an ONNX file's bytes.
@@ -318,6 +374,10 @@ impl TensorProto {
             };
         }
         let data = match dtype(self.data_type)? {
+            Dtype::Float32 if self.data_type == FLOAT16 => {
+                let bits = numbers!(u16, self.int32_data.iter().map(|&v| v as u16).collect());
+                Data::Float32(bits.into_iter().map(half).collect())
+            }
             Dtype::Float32 => Data::Float32(numbers!(f32, self.float_data.clone())),
             Dtype::Float64 => Data::Float64(numbers!(f64, self.double_data.clone())),
             Dtype::Int64 => Data::Int64(numbers!(i64, self.int64_data.clone())),

@@ -1,5 +1,6 @@
 //! Rows of data as requests, and the component's answers to them.
 
+use super::features::known;
 use super::snapshot::Loaded;
 use crate::data::{Cell, Table};
 use crate::output::{Progress, Unit};
@@ -35,8 +36,12 @@ pub fn request(manifest: &Manifest, data: Option<&Table>, row: usize) -> String 
         json::text(&mut out, &feature.name);
         out.push(b':');
         let dtype = manifest.inputs[feature.input as usize].dtype;
-        match data.and_then(|table| table.column(&feature.name)) {
-            Some(column) => value(&mut out, feature, dtype, column.values.get(row)),
+        match data.map(|table| table.column(&feature.name)) {
+            Some(column) => {
+                let cell = column.map_or(Cell::Missing, |column| column.values.get(row));
+                let cell = known(cell, dtype, &feature.encoding, &feature.categories);
+                value(&mut out, feature, dtype, cell);
+            }
             None => synthetic(&mut out, feature, dtype, row, index),
         }
     }
@@ -229,7 +234,8 @@ fn scores(entry: &Value, manifest: &Manifest) -> Vec<f64> {
     }
 }
 
-/// Holds expected answers against the component's; the largest difference.
+/// Holds expected answers against the component's; the largest difference. A
+/// row that the signature refuses has none, which differs from any answer.
 ///
 /// Columns of the table: `prediction` (or `prediction_0`, …), and
 /// `probability_<label>` or `score_<label>`.
@@ -284,10 +290,22 @@ pub fn compare(
         })?;
         let mut good = 0;
         for row in 0..rows {
-            let Some(entry) = &answers.entries[row] else { continue };
+            let cell = column.values.get(row);
+            let Some(entry) = &answers.entries[row] else {
+                if !matches!(cell, Cell::Missing) {
+                    count += 1;
+                    if wrong.len() < TOLD_MAX {
+                        wrong.push(format!(
+                            "row {}, {}: expected {cell} but the row is refused",
+                            row + 1,
+                            column.name
+                        ));
+                    }
+                }
+                continue;
+            };
             let got = &answers.scores[good];
             good += 1;
-            let cell = column.values.get(row);
             let difference = match place {
                 Place::Prediction if !labels.is_empty() => label_difference(&entry["prediction"], labels, cell),
                 Place::Prediction => difference(entry["prediction"].as_f64(), cell),
@@ -314,8 +332,12 @@ pub fn compare(
     }
     if count > 0 {
         let more = if count > wrong.len() { "; …" } else { "" };
+        let refused = match &answers.first_rejection {
+            Some(first) => format!(" ({} rows are refused, the first one: {first})", answers.rejected),
+            None => String::new(),
+        };
         return Err(format!(
-            "{count} answers differ by more than {tolerance:e}: {}{more}",
+            "{count} answers differ by more than {tolerance:e}: {}{more}{refused}",
             wrong.join("; ")
         ));
     }

@@ -102,7 +102,8 @@ impl<'a> Packer<'a> {
         let model = Model::new(&mut store, &instance)?;
         model
             .call_init(&mut store, bundle)
-            .map_err(|e| anyhow!("the component failed while loading the model: {e:#}"))?
+            // The guest's backtrace says nothing about the model.
+            .map_err(|e| anyhow!("the component failed while loading the model: {}", e.root_cause()))?
             .map_err(|what| anyhow!(what))?;
         Ok(Loaded { store, instance, model })
     }

@@ -121,20 +121,27 @@ impl<'a> Lowering<'a> {
                 target: ensemble.single_target(root).filter(|_| inline).unwrap_or(0),
             });
         }
-        let narrow = width <= 1 << 16 && trees.iter().all(|t| t.len <= 1 << 16);
-        let nodes = if narrow {
-            let nodes: Vec<tree::Node> = layout
-                .nodes
-                .iter()
-                .map(|n| tree::Node {
+        // The layout counts slots from the root, the engine from the node.
+        let mut wide = layout.nodes;
+        for tree in &trees {
+            let nodes = &mut wide[tree.start as usize..][..tree.len as usize];
+            for (slot, node) in nodes.iter_mut().enumerate() {
+                node.child -= i32::try_from(slot).map_err(|_| "too many nodes")?;
+            }
+        }
+        let narrow = (width <= 1 << 16).then(|| {
+            let narrow = |n: &WideNode| {
+                Some(tree::Node {
                     value: n.value,
                     feature: n.feature as u16,
-                    child: n.child as u16,
+                    child: i16::try_from(n.child).ok()?,
                 })
-                .collect();
-            Nodes::Narrow(self.builder.array(&nodes))
-        } else {
-            Nodes::Wide(self.builder.array(&layout.nodes))
+            };
+            wide.iter().map(narrow).collect::<Option<Vec<_>>>()
+        });
+        let nodes = match narrow.flatten() {
+            Some(nodes) => Nodes::Narrow(self.builder.array(&nodes)),
+            None => Nodes::Wide(self.builder.array(&wide)),
         };
         let leaves = if inline {
             Leaves::Inline
@@ -413,7 +420,7 @@ impl Layout<'_> {
                     self.nodes[start + pair as usize] = WideNode {
                         value: below,
                         feature: self.ensemble.features[node] as u32,
-                        child: inner,
+                        child: inner as i32,
                     };
                     self.nodes[start + inner as usize] = self.jump(pair + 1);
                     queue.extend([(other, pair + 1), (same, inner + 1)]);
@@ -435,7 +442,7 @@ impl Layout<'_> {
         WideNode {
             value: 0.0,
             feature: self.sentinel,
-            child: slot,
+            child: slot as i32,
         }
     }
 
@@ -448,7 +455,7 @@ impl Layout<'_> {
             } else {
                 feature
             },
-            child,
+            child: child as i32,
         }
     }
 
