@@ -425,7 +425,13 @@ impl Predictions {
             match (&spec.labels, view.values) {
                 (
                     Labels::Int64(labels),
-                    Values::Int64(_) | Values::Int32(_) | Values::Bool(_) | Values::Float32(_) | Values::Float64(_),
+                    Values::Int64(_)
+                    | Values::Int32(_)
+                    | Values::Uint8(_)
+                    | Values::Int8(_)
+                    | Values::Bool(_)
+                    | Values::Float32(_)
+                    | Values::Float64(_),
                 ) => {
                     let value = match view.values {
                         Values::Int64(v) => v[row],
@@ -496,7 +502,11 @@ impl Predictions {
         }
         match manifest.task {
             Task::Binary => manifest.output.positive.unwrap_or(1) as usize,
-            Task::Multiclass => self.classes.get(row).map_or(0, |&c| c as usize),
+            // Where there are fewer scores than classes, none belongs to one.
+            Task::Multiclass => match self.classes.get(row) {
+                Some(&class) if manifest.output.labels.len() == self.width => class as usize,
+                _ => 0,
+            },
             _ => 0,
         }
     }

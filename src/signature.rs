@@ -52,6 +52,16 @@ pub enum EngineKind {
     Neural,
 }
 
+impl EngineKind {
+    /// Name as the manifest has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Tabular => "tabular",
+            EngineKind::Neural => "neural",
+        }
+    }
+}
+
 /// What a model is for, which decides how it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -27,19 +27,20 @@ pub use lower::{Unsupported, lower};
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
 use crate::data::Table;
 use crate::embedded;
-use crate::output::{Progress, Unit};
+use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
-use features::GraphInput;
+use features::{Derived, GraphInput};
 use lower::Lowered;
 use modelet::bundle::{self, Section, sha256_hex};
 use modelet::drift::Bins;
 use modelet::golden::{Golden, GoldenRow, comparable};
 use modelet::program::{Image, Program};
 use modelet::signature::{
-    Category, Column, EngineKind, FORMAT, Feature, Manifest, Provenance, Reference, ScoreKind, Unknown,
+    Category, Column, EngineKind, FORMAT, Feature, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
+    Unknown,
 };
 use modelet::tensor::Dtype;
-use outputs::Probe;
+use outputs::{GraphOutput, Probe};
 use overrides::Overrides;
 use rows::Answers;
 use serde::Serialize;
@@ -119,6 +120,8 @@ pub struct CheckReport {
     pub operators: Vec<OperatorUse>,
     /// Why the tabular engine does not run the model, if it does not.
     pub unsupported: Option<String>,
+    /// Every operator that the tabular engine refuses.
+    pub refused: Vec<Refusal>,
     /// Version of every operator set.
     pub opsets: BTreeMap<String, i64>,
     /// The exporter.
@@ -127,6 +130,11 @@ pub struct CheckReport {
     pub inputs: Vec<Tensor>,
     /// The model's outputs.
     pub outputs: Vec<Tensor>,
+    /// How the answers are read from the outputs; absent where no engine runs
+    /// the model.
+    pub answer: Option<Answer>,
+    /// What could not be found out without data, and other things to know.
+    pub notes: Vec<String>,
     /// Size of the file.
     pub bytes: u64,
 }
@@ -136,12 +144,31 @@ pub struct CheckReport {
 pub struct OperatorUse {
     /// Domain and name.
     pub name: String,
+    /// Version of the domain's operator set.
+    pub version: i64,
     /// How often it is there.
     pub count: u32,
+    /// The engine that has it; absent if none does.
+    pub engine: Option<EngineKind>,
+}
+
+/// What the tabular engine refuses of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Domain and name of the operator; `graph` where it is none.
+    pub operator: String,
+    /// Version of the domain's operator set.
+    pub version: i64,
+    /// The first node of that kind: its name, or that of its first output.
+    pub node: String,
+    /// How many there are.
+    pub count: u32,
+    /// What exactly is refused.
+    pub why: String,
 }
 
 /// An input or output as the graph declares it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tensor {
     /// The name.
     pub name: String,
@@ -149,6 +176,21 @@ pub struct Tensor {
     pub dtype: String,
     /// The dimensions; absent where the graph leaves them open.
     pub shape: Vec<Option<u64>>,
+    /// Of an output: what answers take from it, the label or the scores;
+    /// absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gives: Option<&'static str>,
+}
+
+/// How the answers are read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// What the model is for, if that shows without data.
+    pub task: Option<Task>,
+    /// The labels, the scores and what these are.
+    pub output: Output,
+    /// Whether rows are run together, and not one by one.
+    pub batch: bool,
 }
 
 /// An ONNX file, read.
@@ -173,12 +215,40 @@ impl Source {
         lower(&self.model, &self.lowered_inputs())
     }
 
+    fn graph(&self) -> &onnx::Graph {
+        self.model.graph.as_ref().expect("the reader demands a graph")
+    }
+
+    fn refused(&self) -> Vec<Refusal> {
+        let mut refused: Vec<Refusal> = Vec::new();
+        for one in lower::survey(&self.model, &self.lowered_inputs()) {
+            let same = |r: &&mut Refusal| r.operator == one.operator && r.why == one.why;
+            match refused.iter_mut().find(same) {
+                Some(refusal) => refusal.count += 1,
+                None => refused.push(Refusal {
+                    operator: one.operator,
+                    version: one.version,
+                    node: one.node,
+                    count: 1,
+                    why: one.why,
+                }),
+            }
+        }
+        refused
+    }
+
     fn operators(&self) -> BTreeMap<String, u32> {
         let mut operators = BTreeMap::new();
         for node in self.model.graph.iter().flat_map(|g| &g.node) {
             *operators.entry(node.operator()).or_insert(0) += 1;
         }
         operators
+    }
+
+    /// Version of the operator set that this operator, domain and name, is of.
+    fn version_of(&self, operator: &str) -> i64 {
+        let domain = operator.rsplit_once('.').map_or("", |(domain, _)| domain);
+        lower::version(&self.model.opsets(), domain)
     }
 
     /// The graph for the neural engine: as it is, or with the nodes that it
@@ -239,6 +309,7 @@ impl Source {
                         .collect()
                 })
                 .unwrap_or_default(),
+            gives: None,
         }
     }
 }
@@ -249,28 +320,52 @@ impl Source {
 /// When the file can't be read as an ONNX model.
 pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
     let source = Source::read(path)?;
-    let graph = source.model.graph.as_ref().context("the model has no graph")?;
-    let (engine, unsupported) = match source.lower() {
-        Ok(_) => (Some(EngineKind::Tabular), None),
-        Err(tabular) => match runs_on_neural(&source) {
-            Ok(()) => (Some(EngineKind::Neural), Some(tabular.to_string())),
-            Err(neural) => (
-                None,
-                Some(format!(
-                    "{tabular}, and the neural engine does not run it either: {neural}"
-                )),
-            ),
+    let graph = source.graph();
+    let lowered = source.lower();
+    let refused = match &lowered {
+        Ok(_) => Vec::new(),
+        Err(_) => source.refused(),
+    };
+    let mut notes = Vec::new();
+    let (engine, answer, unsupported) = match (understood(&source, &lowered, &mut notes), &lowered) {
+        (Ok((engine, answer)), _) => (Some(engine), answer, lowered.as_ref().err().map(ToString::to_string)),
+        (Err(neural), Err(tabular)) => (
+            None,
+            None,
+            Some(format!(
+                "{tabular}, and the neural engine does not run it either: {neural:#}"
+            )),
+        ),
+        (Err(e), Ok(_)) => (None, None, Some(format!("{e:#}"))),
+    };
+    let opsets = source.model.opsets();
+    let operators = source.operators().into_iter().map(|(name, count)| OperatorUse {
+        version: source.version_of(&name),
+        engine: match refused.iter().any(|r| r.operator == name) {
+            true => engine,
+            false => Some(EngineKind::Tabular),
         },
+        name,
+        count,
+    });
+    let gives = |index: usize| {
+        let output = &answer.as_ref()?.output;
+        let index = u16::try_from(index).ok()?;
+        if output.label == Some(index) {
+            return Some("label");
+        }
+        output.scores.contains(&index).then_some(match output.kind {
+            ScoreKind::Probability => "probabilities",
+            ScoreKind::Decision => "scores",
+            ScoreKind::Value => "values",
+        })
     };
     Ok(CheckReport {
         engine,
-        operators: source
-            .operators()
-            .into_iter()
-            .map(|(name, count)| OperatorUse { name, count })
-            .collect(),
+        operators: operators.collect(),
         unsupported,
-        opsets: source.model.opsets(),
+        refused,
+        opsets,
         producer: source.producer(),
         inputs: graph
             .input
@@ -278,43 +373,229 @@ pub fn check(path: &Path) -> anyhow::Result<CheckReport> {
             .filter(|i| source.inputs.iter().any(|known| known.name == i.name))
             .map(Source::tensor)
             .collect(),
-        outputs: graph.output.iter().map(Source::tensor).collect(),
+        outputs: graph
+            .output
+            .iter()
+            .enumerate()
+            .map(|(index, output)| Tensor {
+                gives: gives(index),
+                ..Source::tensor(output)
+            })
+            .collect(),
+        answer,
+        notes,
         bytes: source.bytes.len() as u64,
     })
 }
 
-/// Lets the neural engine load the graph. Where this binary does not carry the
-/// engine, or the graph leaves its shapes to the data, there is nothing to hold
-/// against it.
-fn runs_on_neural(source: &Source) -> Result<(), String> {
-    let Ok(generic) = embedded::component(EngineKind::Neural, WasiVersion::V0_3) else {
-        return Ok(());
-    };
+/// Lets the engine load the graph and run made-up rows. Where this binary does
+/// not carry the engine, or the graph leaves its shapes to the data, the graph
+/// alone is asked.
+///
+/// # Errors
+/// When the engine does not run the graph.
+fn understood(
+    source: &Source,
+    lowered: &Result<Lowered, Unsupported>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(EngineKind, Option<Answer>)> {
     let overrides = Overrides::default();
-    let Ok(derived) = features::derive(&source.inputs, None, None, &overrides, &source.feature_names(), None) else {
-        return Ok(());
+    let draft = Draft::new(source, lowered)?;
+    let alone = |notes: &mut Vec<String>, why: String| {
+        notes.push(format!("the task shows when rows are run: {why}"));
+        let reading = outputs::readings(&draft.outputs, &overrides).ok()?.into_iter().next()?;
+        Some(Answer {
+            task: None,
+            output: reading,
+            batch: draft.batch(),
+        })
     };
-    let (task, output) = outputs::provisional(&lower::declared_outputs(&source.model), &overrides);
-    let manifest = Manifest {
-        format: FORMAT,
-        name: String::new(),
-        version: String::new(),
-        engine: EngineKind::Neural,
-        task,
-        unknown: Unknown::default(),
-        batch: false,
-        reference: Reference::default(),
-        features: derived.features,
-        inputs: derived.inputs,
-        output,
-        provenance: Provenance::default(),
+    let Ok(generic) = embedded::component(draft.engine, WasiVersion::V0_3) else {
+        let answer = alone(
+            notes,
+            format!("this binary does not carry the {} engine", draft.engine.name()),
+        );
+        return Ok((draft.engine, answer));
     };
-    let load = || -> anyhow::Result<()> {
-        let graph = source.neural()?;
-        let bundle = write_bundle(&manifest, (Section::Onnx, &graph), None)?;
-        Packer::new(generic)?.load(&bundle).map(drop)
+    let needed = draft.columns_needed();
+    let derived = match features::derive(&source.inputs, None, None, &overrides, &source.feature_names(), needed) {
+        Ok(derived) => derived,
+        Err(why) => return Ok((draft.engine, alone(notes, why))),
     };
-    load().map_err(|e| format!("{e:#}"))
+    let mut manifest = draft.manifest(derived, Provenance::default());
+    let packer = Packer::new(generic)?;
+    let rows = (0..rows::SYNTHETIC).collect();
+    match draft.settle(&packer, &mut manifest, &overrides, None, rows, &Silent) {
+        Ok(_) => {
+            let answer = Answer {
+                task: Some(manifest.task),
+                output: manifest.output,
+                batch: manifest.batch,
+            };
+            Ok((draft.engine, Some(answer)))
+        }
+        // tract finds out in running what it does not have.
+        Err(error) if draft.engine == EngineKind::Neural => Err(error),
+        Err(error) => {
+            let answer = alone(notes, format!("made-up rows are refused: {error:#}"));
+            Ok((draft.engine, answer))
+        }
+    }
+}
+
+/// A graph on its way to a component.
+struct Draft<'a> {
+    source: &'a Source,
+    /// The program, if the tabular engine runs the graph.
+    lowered: Option<&'a Lowered>,
+    /// The graph, if the neural one does.
+    neural: Cow<'a, [u8]>,
+    engine: EngineKind,
+    outputs: Vec<GraphOutput>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(source: &'a Source, lowered: &'a Result<Lowered, Unsupported>) -> Result<Draft<'a>, Unsupported> {
+        let lowered = lowered.as_ref().ok();
+        let (engine, neural) = match lowered {
+            Some(_) => (EngineKind::Tabular, Cow::default()),
+            None => (EngineKind::Neural, source.neural()?),
+        };
+        let inlined = lower::inlined(&source.model);
+        let graph = inlined.as_ref().and_then(|model| model.graph.as_ref());
+        let known = lowered.map(|lowered| &lowered.outputs[..]);
+        Ok(Draft {
+            source,
+            lowered,
+            neural,
+            engine,
+            outputs: outputs::of_graph(graph.unwrap_or(source.graph()), known),
+        })
+    }
+
+    /// What the bundle holds beside the manifest.
+    fn body(&self) -> (Section, &[u8]) {
+        match self.lowered {
+            Some(lowered) => (Section::Program, &lowered.image),
+            None => (Section::Onnx, &self.neural),
+        }
+    }
+
+    fn columns_needed(&self) -> Option<u64> {
+        columns_needed(&self.lowered?.image)
+    }
+
+    /// Whether rows may be run together, as far as the graph tells.
+    fn batch(&self) -> bool {
+        // tract's graph is made for one record.
+        self.engine == EngineKind::Tabular && !features::fixed_batch(&self.source.inputs)
+    }
+
+    /// Whether a row's answer provably does not depend on the rows beside it.
+    fn keeps_rows_apart(&self, manifest: &Manifest, data: Option<&Table>) -> anyhow::Result<bool> {
+        let Some(lowered) = self.lowered else {
+            return Ok(false);
+        };
+        let image = lowered.image.clone();
+        let len = image.len();
+        let program = Program::load(Image::new(image, 0, len))?;
+        let of = |start, count| rows::tensors(&manifest.features, &manifest.inputs, data, start, count);
+        Ok(batch::keeps_rows_apart(&program, [&of(0, 5), &of(5, 7)]))
+    }
+
+    /// The manifest without what running rows will tell.
+    fn manifest(&self, derived: Derived, provenance: Provenance) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            name: String::new(),
+            version: String::new(),
+            engine: self.engine,
+            task: Task::Transform,
+            unknown: Unknown::default(),
+            batch: self.batch(),
+            reference: Reference {
+                rows: 0,
+                columns: feature_columns(&derived.features, &derived.bins),
+            },
+            features: derived.features,
+            inputs: derived.inputs,
+            output: Output {
+                labels: Labels::default(),
+                positive: None,
+                label: None,
+                scores: vec![0],
+                width: 0,
+                kind: ScoreKind::Value,
+            },
+            provenance,
+        }
+    }
+
+    fn load(&self, packer: &Packer<'_>, manifest: &Manifest) -> anyhow::Result<snapshot::Loaded> {
+        packer.load(&write_bundle(manifest, self.body(), None)?)
+    }
+
+    /// Settles how the outputs are read: in the likeliest way with which rows
+    /// run. Says in words if rows are run one by one although the graph takes
+    /// several.
+    ///
+    /// # Errors
+    /// When the rows do not run however the outputs are read, or when these
+    /// contradict the signature.
+    fn settle(
+        &self,
+        packer: &Packer<'_>,
+        manifest: &mut Manifest,
+        overrides: &Overrides,
+        data: Option<&Table>,
+        rows: Vec<usize>,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Option<&'static str>> {
+        let run = |loaded: &mut snapshot::Loaded, manifest: &Manifest| {
+            Answers::of(loaded, manifest, data, rows.clone(), progress)
+        };
+        let mut first_error = None;
+        for reading in outputs::readings(&self.outputs, overrides).map_err(|e| anyhow!(e))? {
+            manifest.task = match reading.labels.len() {
+                0 => Task::Transform,
+                2 => Task::Binary,
+                _ => Task::Multiclass,
+            };
+            manifest.output = reading;
+            manifest.batch = false;
+            let mut loaded = self.load(packer, manifest)?;
+            let settled = run(&mut loaded, manifest).and_then(|answers| {
+                let probe = Probe {
+                    scores: answers.scores.clone(),
+                    labels: answers.labels.clone(),
+                };
+                let settled = outputs::settle(&self.outputs, manifest.output.clone(), &probe, overrides);
+                Ok((settled.map_err(|e| anyhow!(e))?, answers))
+            });
+            let ((task, output), alone) = match settled {
+                Ok(settled) => settled,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    continue;
+                }
+            };
+            // A row's answer must not depend on the other rows.
+            let mut note = None;
+            if self.batch() && !self.keeps_rows_apart(manifest, data)? {
+                note = Some("rows are run one by one: together they might get other answers");
+            } else if self.batch() {
+                manifest.batch = true;
+                let together = run(&mut self.load(packer, manifest)?, manifest);
+                manifest.batch = together.is_ok_and(|together| together.entries == alone.entries);
+                if !manifest.batch {
+                    note = Some("rows are run one by one: together they get other answers");
+                }
+            }
+            (manifest.task, manifest.output) = (task, output);
+            return Ok(note);
+        }
+        Err(first_error.unwrap_or_else(|| anyhow!("no output can be read")))
+    }
 }
 
 /// Packs a model.
@@ -351,11 +632,8 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
 
     let model_name = options.model.display();
     let lowered = source.lower();
-    let (engine, image, graph_outputs) = match &lowered {
-        Ok(lowered) => (EngineKind::Tabular, Some(&lowered.image), lowered.outputs.clone()),
-        Err(_) => (EngineKind::Neural, None, lower::declared_outputs(&source.model)),
-    };
-    let generic = embedded::component(engine, options.wasi).map_err(|e| match &lowered {
+    let draft = Draft::new(&source, &lowered).with_context(|| model_name.to_string())?;
+    let generic = embedded::component(draft.engine, options.wasi).map_err(|e| match &lowered {
         Err(unsupported) => anyhow!("{unsupported}; and {e}").context(model_name.to_string()),
         Ok(_) => anyhow!(e),
     })?;
@@ -366,14 +644,12 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         options.label.as_deref(),
         &overrides,
         &source.feature_names(),
-        image.and_then(|image| columns_needed(image)),
+        draft.columns_needed(),
     )
     .map_err(|e| anyhow!(e))
     .with_context(|| model_name.to_string())?;
 
-    let (task, output) = outputs::provisional(&graph_outputs, &overrides);
     let mut manifest = Manifest {
-        format: FORMAT,
         name: match options.name.as_ref().or(overrides.name.as_ref()) {
             Some(name) => checked_name(name)?,
             None => stem(&options.model),
@@ -383,61 +659,28 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
             .clone()
             .or_else(|| overrides.version.clone())
             .unwrap_or_else(|| "1.0.0".into()),
-        engine,
-        task,
         unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
-        // tract's graph is made for one record.
-        batch: match image {
-            Some(image) if !features::fixed_batch(&source.inputs) => {
-                let program = Program::load(Image::new(image.to_vec(), 0, image.len()))?;
-                let of = |start, count| rows::tensors(&derived.features, &derived.inputs, data.as_ref(), start, count);
-                batch::keeps_rows_apart(&program, [&of(0, 5), &of(5, 7)])
-            }
-            _ => false,
-        },
-        reference: Reference {
-            rows: 0,
-            columns: feature_columns(&derived.features, &derived.bins),
-        },
-        features: derived.features,
-        inputs: derived.inputs,
-        output,
-        provenance: provenance(&source, options)?,
-    };
-    let neural;
-    let body: (Section, &[u8]) = match image {
-        Some(image) => (Section::Program, image),
-        None => {
-            neural = source.neural().with_context(|| model_name.to_string())?;
-            (Section::Onnx, &neural)
-        }
+        ..draft.manifest(derived, provenance(&source, options)?)
     };
 
     progress.start("preparing the component", None, Unit::Rows);
     let packer = Packer::new(generic)?;
     let reference_rows = data.as_ref().map_or(rows::SYNTHETIC, Table::rows);
     let probe_rows = rows::spread(reference_rows, PROBE_ROWS);
-    let loaded = |manifest: &Manifest| -> anyhow::Result<snapshot::Loaded> {
-        packer
-            .load(&write_bundle(manifest, body, None)?)
-            .map_err(|e| match &lowered {
-                Err(unsupported) => anyhow!("{unsupported}, and the neural engine does not run it either: {e:#}"),
-                Ok(_) => e,
-            })
-            .with_context(|| model_name.to_string())
+    let named = |error: anyhow::Error| {
+        match &lowered {
+            Err(unsupported) => anyhow!("{unsupported}, and the neural engine does not run it either: {error:#}"),
+            Ok(_) => error,
+        }
+        .context(model_name.to_string())
     };
-    let probed = Answers::of(&mut loaded(&manifest)?, &manifest, data.as_ref(), probe_rows, progress)
-        .with_context(|| model_name.to_string())?;
-    let probe = Probe {
-        scores: probed.scores,
-        labels: probed.labels,
-    };
-    (manifest.task, manifest.output) = outputs::settle(&graph_outputs, manifest.output.clone(), &probe, &overrides)
-        .map_err(|e| anyhow!(e))
-        .with_context(|| model_name.to_string())?;
+    let loaded = |manifest: &Manifest| draft.load(&packer, manifest).map_err(named);
+    let apart = draft
+        .settle(&packer, &mut manifest, &overrides, data.as_ref(), probe_rows, progress)
+        .map_err(named)?;
 
     let mut settled = loaded(&manifest)?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = apart.map(str::to_owned).into_iter().collect();
     let every = (0..reference_rows).collect();
     let answers = Answers::of(&mut settled, &manifest, data.as_ref(), every, progress)?;
     if let Some(rejected) = &answers.first_rejection {
@@ -495,7 +738,7 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     let golden = golden(&mut settled, &manifest, data.as_ref(), reference_rows)?;
     progress.start("packing", None, Unit::Rows);
     let golden_json = serde_json::to_vec(&golden)?;
-    let bundle = write_bundle(&manifest, body, Some(&golden_json))?;
+    let bundle = write_bundle(&manifest, draft.body(), Some(&golden_json))?;
     let bundle_sha256 = sha256_hex(&bundle);
     let mut component = packer.snapshot(packer.load(&bundle)?)?;
     artifact::append_sections(

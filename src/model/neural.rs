@@ -102,6 +102,11 @@ fn to_tract(tensor: &Tensor) -> TractResult<TractTensor> {
 }
 
 fn from_tract(tensor: &TractTensor) -> TractResult<Tensor> {
+    // What tract takes for dimensions are integers to everyone else.
+    if tensor.datum_type() == DatumType::TDim {
+        let integers = tensor.cast_to::<i64>()?;
+        return from_tract(&integers);
+    }
     let dims = tensor.shape();
     let Some(shape) = Shape::new(dims) else {
         bail!("an output has the shape {dims:?}; at most {RANK_MAX} dimensions are supported");

@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod corpus;
 mod demo;
 mod example;
 mod test;
@@ -34,6 +35,10 @@ Tasks:
                         measures, against what it is compared with; --write
                         keeps the figures in docs/benchmarks.md; the names:
                         http instantiate infer start sizes
+  corpus DIR [NAME...] [--json]
+                        holds the models in DIR/* against the answers that
+                        are kept beside them, or runs ONNX's node tests; only
+                        those with a NAME in theirs, if any is given
 
 Examples:
   cargo xtask demo                          from a clone to a served model
@@ -71,6 +76,7 @@ fn dispatch(args: &[&str]) -> anyhow::Result<()> {
     match task {
         "bench" => bench::run(rest),
         "build" => build::run(rest),
+        "corpus" => corpus::run(rest),
         "example" => example::run(rest),
         "demo" => demo::run(rest),
         demo::ANNOUNCE => demo::announce(rest),
@@ -106,6 +112,8 @@ mod tests {
         for args in [
             &["biuld"][..],
             &["build", "--fast"],
+            &["corpus"],
+            &["corpus", "models", "--fast"],
             &["example", "now"],
             &["test", "everything"],
             &["bench", "http"],

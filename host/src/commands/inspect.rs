@@ -5,7 +5,7 @@ use crate::artifact::Artifact;
 use crate::cli::InspectArgs;
 use crate::output::{Align, Output, Paint, bytes, count, grid};
 use modelet::api::json;
-use modelet::signature::{EngineKind, Feature, Manifest, Range, ScoreKind, Unknown};
+use modelet::signature::{Feature, Manifest, Range, ScoreKind, Unknown};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -38,13 +38,6 @@ impl<'a> Report<'a> {
             file_bytes: artifact.bytes.len(),
             golden_rows: artifact.golden.rows.len(),
         }
-    }
-}
-
-pub(super) fn engine(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Tabular => "tabular",
-        EngineKind::Neural => "neural",
     }
 }
 
@@ -84,7 +77,7 @@ fn text(artifact: &Artifact, output: &Output) -> String {
             (width, ScoreKind::Value) => count(width.into(), "value"),
         },
     );
-    line("engine", engine(manifest.engine).into());
+    line("engine", manifest.engine.name().into());
     line("bundle", format!("sha256 {}", artifact.bundle_sha256));
     line(
         "file",

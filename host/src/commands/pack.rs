@@ -67,11 +67,7 @@ fn summary(report: &PackReport, output: &Output) -> String {
     );
     line(
         "features",
-        format!(
-            "{}, {} engine",
-            manifest.features.len(),
-            super::inspect::engine(manifest.engine)
-        ),
+        format!("{}, {} engine", manifest.features.len(), manifest.engine.name()),
     );
     if manifest.reference.rows > 0 {
         line("reference", count(manifest.reference.rows, "row"));

@@ -112,36 +112,13 @@ type Why<T> = Result<T, String>;
 /// # Errors
 /// When the engine does not have an operator, or not in this form.
 pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered, Unsupported> {
-    let whole = |why: String| Unsupported {
-        operator: "graph".into(),
-        node: model.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
-        version: 0,
-        why,
-    };
+    let whole = |why: String| whole(model, why);
     let inlined = function::inline(model).map_err(whole)?;
     let model = inlined.as_ref().unwrap_or(model);
     let graph = model.graph.as_ref().expect("the reader demands a graph");
-    let mut lowering = Lowering {
-        builder: Builder::new(inputs.len() as u16),
-        values: HashMap::new(),
-        sequences: HashMap::new(),
-        opsets: model.opsets(),
-        quantized_softmax: HashSet::new(),
-        unrounded: HashSet::new(),
-    };
+    let mut lowering = Lowering::new(model, inputs);
     lowering.initializers(graph).map_err(whole)?;
-    for (index, (name, dtype)) in inputs.iter().enumerate() {
-        let input = graph
-            .input
-            .iter()
-            .find(|i| i.name == *name)
-            .expect("inputs are the graph's");
-        let name = input.name.as_str();
-        let source = lowering.as_declared(input, Source::Input(index as u16));
-        lowering
-            .values
-            .insert(name, Value::computed(source, Some(*dtype), "input"));
-    }
+    lowering.inputs(graph, inputs);
     for node in &graph.node {
         lowering.node(node).map_err(|why| lowering.unsupported(node, why))?;
     }
@@ -173,6 +150,63 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
     })
 }
 
+/// The model with its functions' nodes in the place of their calls, if it has
+/// functions that can be.
+pub fn inlined(model: &onnx::Model) -> Option<onnx::Model> {
+    function::inline(model).ok().flatten()
+}
+
+/// Everything that [`lower`] refuses, not the first alone. What depends on a
+/// refused node is only named where the engine does not have its operator.
+pub fn survey(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Vec<Unsupported> {
+    let inlined = match function::inline(model) {
+        Ok(inlined) => inlined,
+        Err(why) => return vec![whole(model, why)],
+    };
+    let model = inlined.as_ref().unwrap_or(model);
+    let Some(graph) = &model.graph else {
+        return Vec::new();
+    };
+    let mut lowering = Lowering::new(model, inputs);
+    let mut refused = Vec::new();
+    if let Err(why) = lowering.initializers(graph) {
+        refused.push(whole(model, why));
+    }
+    let initializers = graph.initializer.iter().map(|t| t.name.as_str());
+    let mut unknown: HashSet<&str> = initializers.filter(|name| !lowering.knows(name)).collect();
+    lowering.inputs(graph, inputs);
+    for node in &graph.node {
+        let depends = node.input.iter().any(|name| unknown.contains(name.as_str()));
+        for name in node.input.iter().filter(|name| unknown.contains(name.as_str())) {
+            let stand_in = Value::computed(Source::Input(0), None, "");
+            lowering.values.entry(name).or_insert(stand_in);
+        }
+        match lowering.node(node) {
+            Ok(()) => {}
+            Err(why) if depends && why != ABSENT => {}
+            Err(why) => refused.push(lowering.unsupported(node, why)),
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if depends || !lowering.knows(name) {
+                unknown.insert(name);
+            }
+        }
+    }
+    refused
+}
+
+/// Why an operator is refused that the engine does not have at all.
+const ABSENT: &str = "the tabular engine does not have it";
+
+fn whole(model: &onnx::Model, why: String) -> Unsupported {
+    Unsupported {
+        operator: "graph".into(),
+        node: model.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
+        version: 0,
+        why,
+    }
+}
+
 impl Value {
     fn constant(tensor: Tensor) -> Value {
         Value {
@@ -194,13 +228,36 @@ impl Value {
 }
 
 impl<'a> Lowering<'a> {
+    fn new(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Lowering<'a> {
+        Lowering {
+            builder: Builder::new(inputs.len() as u16),
+            values: HashMap::new(),
+            sequences: HashMap::new(),
+            opsets: model.opsets(),
+            quantized_softmax: HashSet::new(),
+            unrounded: HashSet::new(),
+        }
+    }
+
+    fn inputs(&mut self, graph: &'a onnx::Graph, inputs: &[(String, Dtype)]) {
+        for (index, (name, dtype)) in inputs.iter().enumerate() {
+            let input = graph
+                .input
+                .iter()
+                .find(|i| i.name == *name)
+                .expect("inputs are the graph's");
+            let source = self.as_declared(input, Source::Input(index as u16));
+            self.values
+                .insert(&input.name, Value::computed(source, Some(*dtype), "input"));
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.sequences.contains_key(name)
+    }
+
     fn version(&self, node: &Node) -> i64 {
-        // Exporters of tree models leave the default domain's import out.
-        let domain = onnx::domain(&node.domain);
-        self.opsets
-            .get(domain)
-            .copied()
-            .unwrap_or(if domain == "ai.onnx" { 13 } else { 1 })
+        version(&self.opsets, &node.domain)
     }
 
     fn unsupported(&self, node: &Node, why: String) -> Unsupported {
@@ -393,7 +450,7 @@ impl<'a> Lowering<'a> {
         };
         match known {
             true => Ok(()),
-            false => Err("the tabular engine does not have it".into()),
+            false => Err(ABSENT.into()),
         }
     }
 
@@ -444,6 +501,14 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// The version of a domain's operator set.
+pub fn version(opsets: &BTreeMap<String, i64>, domain: &str) -> i64 {
+    let domain = onnx::domain(domain);
+    // Exporters of tree models leave the default domain's import out.
+    let absent = if domain == "ai.onnx" { 13 } else { 1 };
+    opsets.get(domain).copied().unwrap_or(absent)
+}
+
 /// The class labels that a node names.
 fn class_labels(node: &Node, ints: &str) -> Why<signature::Labels> {
     let strings = node.texts("classlabels_strings");
@@ -477,36 +542,4 @@ fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
     workspace.run(&program, &inputs).map_err(|e| e.to_string())?;
     let output = |i| workspace.output(&program, &inputs, i).map(|view| view.to_tensor());
     Ok((0..program.output_count()).filter_map(output).collect())
-}
-
-/// What the graph declares of its outputs, for the neural engine.
-pub fn declared_outputs(model: &onnx::Model) -> Vec<Output> {
-    let Some(graph) = &model.graph else {
-        return Vec::new();
-    };
-    let labels = graph.node.iter().find_map(|node| {
-        ["classlabels_int64s", "classlabels_ints"]
-            .iter()
-            .find_map(|name| class_labels(node, name).ok())
-    });
-    graph
-        .output
-        .iter()
-        .map(|output| Output {
-            name: output.name.clone(),
-            dtype: output
-                .r#type
-                .as_ref()
-                .and_then(|t| t.tensor_type.as_ref())
-                .and_then(|t| onnx::dtype(t.elem_type).ok()),
-            labels: labels.clone(),
-            operator: graph
-                .node
-                .iter()
-                .find(|node| node.output.contains(&output.name))
-                .map(|node| node.op_type.clone())
-                .unwrap_or_default(),
-            zip_map: false,
-        })
-        .collect()
 }

@@ -269,6 +269,14 @@ pub fn read(bytes: &[u8]) -> Result<Model, String> {
     }
 }
 
+/// Reads a `TensorProto` that is a file of its own, as test data are.
+///
+/// # Errors
+/// In words, when the bytes are none.
+pub fn read_tensor(bytes: &[u8]) -> Result<TensorProto, String> {
+    TensorProto::decode(bytes).map_err(|e| format!("not a tensor: {e}"))
+}
+
 impl Model {
     /// Version of every operator set; the default domain is `ai.onnx`.
     pub fn opsets(&self) -> BTreeMap<String, i64> {

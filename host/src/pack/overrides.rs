@@ -2,7 +2,7 @@
 //! was derived.
 
 use modelet::signature::{Category, FeatureType, Labels, Range, Task, Unknown};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 /// The file; every member may be left out.
@@ -19,11 +19,30 @@ pub struct Overrides {
     pub labels: Option<Labels>,
     /// The positive label of a binary model.
     pub positive: Option<serde_json::Value>,
+    /// Which of the graph's outputs the answers are read from.
+    pub outputs: OutputsOverride,
     /// What becomes of unknown features.
     pub unknown: Option<Unknown>,
     /// The features in the model's order. For a matrix it lists them all; for
     /// named inputs it may list some, by name.
     pub features: Vec<FeatureOverride>,
+}
+
+/// Which of the graph's outputs the answers are read from, by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputsOverride {
+    /// The one that holds the label; `null` for none, although the graph has
+    /// one that looks like it.
+    #[serde(deserialize_with = "given")]
+    pub label: Option<Option<String>>,
+    /// Those that hold the scores or the predicted values, side by side.
+    pub scores: Option<Vec<String>>,
+}
+
+/// Tells `null` from a member that is left out.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// What is said of a feature.
