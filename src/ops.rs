@@ -37,6 +37,7 @@ pub mod scaler;
 pub mod select;
 pub mod softmax;
 pub mod standardize;
+pub mod svm;
 pub mod text;
 pub mod tf_idf;
 pub mod tokenizer;
@@ -184,6 +185,8 @@ operators! {
     Einsum(einsum::Einsum),
     /// The distinct elements.
     Unique(unique::Unique),
+    /// Support vector machines.
+    Svm(svm::Svm),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

@@ -33,6 +33,19 @@ pub(crate) fn to_f32(buffer: &mut Vec<f32>, values: impl Iterator<Item = f32>) -
     buffer
 }
 
+/// The numbers as float32, in the buffer if they have another type; `None` of
+/// text.
+pub(crate) fn as_f32<'a>(x: View<'a>, buffer: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+    Some(match x.values {
+        Values::Float32(v) => v,
+        Values::Float64(v) => to_f32(buffer, v.iter().map(|&v| v as f32)),
+        // Not by way of float64, which would round twice.
+        Values::Int64(v) => to_f32(buffer, v.iter().map(|&v| v as f32)),
+        Values::String(_) => return None,
+        _ => to_f32(buffer, (0..x.shape.len()).map(|i| number(x, i) as f32)),
+    })
+}
+
 impl Kernel for Cast {
     const NAME: &'static str = "Cast";
 

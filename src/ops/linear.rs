@@ -1,15 +1,15 @@
 //! `ai.onnx.ml` LinearClassifier and LinearRegressor, version 1.
 //!
-//! Where the specification is silent (a single score for two classes), ONNX
-//! Runtime's behaviour: the score is the positive class's, the other's is
-//! derived by the post-transform.
+//! Where the specification is silent (a single score), ONNX Runtime's
+//! behaviour: above 0 it means the second of two classes.
 
 use super::Kernel;
+use super::cast::as_f32;
 use super::matmul::multiply;
 use super::post_transform::PostTransform;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::{Constants, Slice, StringSlice};
-use crate::tensor::{Shape, Tensor, Values};
+use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Class labels of a classifier.
@@ -69,8 +69,8 @@ impl Labels {
 /// `x W + b`, then the post-transform; with labels it is a classifier.
 ///
 /// Takes numbers of any type, `[N, C]`. Yields float32 scores `[N, targets]`,
-/// for a classifier preceded by labels `[N]`; a classifier with one target and
-/// two labels has scores for both classes.
+/// for a classifier preceded by labels `[N]`; one target can have the scores of
+/// two classes. A single score is transformed by PROBIT only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Linear {
     /// `[C, targets]`, row-major: the transpose of ONNX's `coefficients`.
@@ -79,14 +79,11 @@ pub struct Linear {
     pub intercepts: Slice<f32>,
     /// What happens to the scores.
     pub post_transform: PostTransform,
-    /// Of a classifier.
+    /// Of a classifier; two if it has one target.
     pub labels: Option<Labels>,
-}
-
-impl Linear {
-    fn expand(&self) -> bool {
-        self.intercepts.len() == 1 && self.labels.as_ref().is_some_and(|l| l.len() == 2)
-    }
+    /// The target is the second of two classes, and the first one's score is
+    /// derived from it.
+    pub second: bool,
 }
 
 impl Kernel for Linear {
@@ -107,6 +104,9 @@ impl Kernel for Linear {
                 return Err(format!("{} labels for {targets} targets", labels.len()));
             }
         }
+        if self.second && targets != 1 {
+            return Err(format!("{targets} targets for one of two classes"));
+        }
         Ok(())
     }
 
@@ -117,16 +117,12 @@ impl Kernel for Linear {
         let weights = constants.get(self.weights);
         let intercepts = constants.get(self.intercepts);
         let targets = intercepts.len();
-        if columns * targets != weights.len() {
+        if weights.len() / targets != columns {
             return Err(operands.shape_error(format!("{} columns", weights.len() / targets), x.shape));
         }
-        let input = match x.values {
-            Values::Float32(v) => v,
-            Values::Float64(v) => super::cast::to_f32(&mut scratch.f32, v.iter().map(|&v| v as f32)),
-            Values::Int64(v) => super::cast::to_f32(&mut scratch.f32, v.iter().map(|&v| v as f32)),
-            Values::Int32(v) => super::cast::to_f32(&mut scratch.f32, v.iter().map(|&v| v as f32)),
-            _ => return Err(operands.dtype_error(x.dtype())),
-        };
+        let width = if self.second { 2 } else { targets };
+        let shape = Shape::new(&[rows, width]).ok_or_else(|| operands.shape_error("fewer rows", x.shape))?;
+        let input = as_f32(x, &mut scratch.f32).ok_or_else(|| operands.dtype_error(x.dtype()))?;
         let raw = &mut scratch.scores;
         raw.clear();
         raw.resize(rows * targets, 0.0);
@@ -146,35 +142,15 @@ impl Kernel for Linear {
                 &mut label_out[0],
             );
         }
-        if self.expand() {
-            let scores = score_out[0].write_f32(Shape::matrix(rows, 2));
-            for &score in raw.iter() {
-                // With a single score for two classes the other one is its
-                // complement, or under LOGISTIC the function of its negative.
-                let pair = match self.post_transform {
-                    PostTransform::Logistic => [
-                        super::post_transform::logistic(-score),
-                        super::post_transform::logistic(score),
-                    ],
-                    PostTransform::Softmax | PostTransform::SoftmaxZero => {
-                        let mut pair = [-score, score];
-                        self.post_transform.apply(&mut pair);
-                        pair
-                    }
-                    PostTransform::Probit => {
-                        let p = super::post_transform::probit(score);
-                        [1.0 - p, p]
-                    }
-                    PostTransform::None => [-score, score],
-                };
-                scores.extend_from_slice(&pair);
-            }
+        let scores = score_out[0].write_f32(shape);
+        if self.second {
+            raw.iter()
+                .for_each(|&score| scores.extend_from_slice(&self.post_transform.complement(score)));
         } else {
-            let scores = score_out[0].write_f32(Shape::matrix(rows, targets));
             scores.extend_from_slice(raw);
             if self.post_transform != PostTransform::None {
                 for row in scores.chunks_exact_mut(targets) {
-                    self.post_transform.apply(row);
+                    self.post_transform.apply_to_row(row);
                 }
             }
         }

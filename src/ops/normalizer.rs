@@ -1,6 +1,8 @@
 //! `ai.onnx.ml` Normalizer, version 1: rows divided by their norm.
 
 use super::Kernel;
+use super::cast::as_f32;
+use super::numbers::number;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
 use crate::tensor::{Tensor, Values};
@@ -26,25 +28,46 @@ impl Kernel for Normalizer {
         Ok(())
     }
 
-    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
         let (_, columns) = x.shape.as_rows();
         let result = out[0].write_f32(x.shape);
-        match x.values {
-            Values::Float32(v) => result.extend_from_slice(v),
-            Values::Float64(v) => result.extend(v.iter().map(|&v| v as f32)),
-            Values::Int64(v) => result.extend(v.iter().map(|&v| v as f32)),
-            Values::Int32(v) => result.extend(v.iter().map(|&v| v as f32)),
-            _ => return Err(operands.dtype_error(x.dtype())),
+        result.extend_from_slice(as_f32(x, &mut scratch.f32).ok_or_else(|| operands.dtype_error(x.dtype()))?);
+        if *self == Normalizer::L2 {
+            // Squares are taken in the operand's type, then divided, and only
+            // then comes the root.
+            match x.values {
+                Values::Float64(v) => result.iter_mut().zip(v).for_each(|(to, v)| *to = (v * v) as f32),
+                Values::Int64(v) => result
+                    .iter_mut()
+                    .zip(v)
+                    .for_each(|(to, v)| *to = v.wrapping_mul(*v) as f32),
+                Values::Int32(v) => result
+                    .iter_mut()
+                    .zip(v)
+                    .for_each(|(to, v)| *to = v.wrapping_mul(*v) as f32),
+                _ => result.iter_mut().for_each(|v| *v *= *v),
+            }
         }
-        for row in result.chunks_exact_mut(columns.max(1)) {
+        for (index, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
             let norm = match self {
-                Normalizer::Max => row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+                Normalizer::Max => row.iter().copied().fold(f32::MIN, f32::max),
                 Normalizer::L1 => row.iter().map(|v| v.abs()).sum(),
-                Normalizer::L2 => row.iter().map(|v| v * v).sum::<f32>().sqrt(),
+                Normalizer::L2 => row.iter().sum(),
             };
-            if norm != 0.0 {
-                row.iter_mut().for_each(|v| *v /= norm);
+            match self {
+                Normalizer::L2 => {
+                    for (i, v) in row.iter_mut().enumerate() {
+                        let x = number(x, index * columns + i);
+                        *v = match (*v / norm).sqrt() {
+                            _ if norm == 0.0 => x as f32,
+                            root if x < 0.0 => -root,
+                            root => root,
+                        };
+                    }
+                }
+                _ if norm != 0.0 => row.iter_mut().for_each(|v| *v /= norm),
+                _ => {}
             }
         }
         Ok(())

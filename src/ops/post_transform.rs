@@ -35,6 +35,24 @@ impl PostTransform {
         })
     }
 
+    /// Transforms a row of scores in place as ONNX Runtime does: a lone score
+    /// by PROBIT only.
+    pub fn apply_to_row(self, scores: &mut [f32]) {
+        if scores.len() != 1 || self == PostTransform::Probit {
+            self.apply(scores);
+        }
+    }
+
+    /// The scores of both classes from the second one's, by which ONNX Runtime
+    /// means its probability unless LOGISTIC makes one of it. (PROBIT leaves
+    /// the second score undefined there, and is not lowered.)
+    pub fn complement(self, score: f32) -> [f32; 2] {
+        match self {
+            PostTransform::Logistic => [logistic(-score), logistic(score)],
+            _ => [1.0 - score, score],
+        }
+    }
+
     /// Transforms the scores of one row in place.
     pub fn apply(self, scores: &mut [f32]) {
         match self {

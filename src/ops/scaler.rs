@@ -1,6 +1,7 @@
 //! `ai.onnx.ml` Scaler, version 1: `(x - offset) * scale`, column by column.
 
 use super::Kernel;
+use super::cast::as_f32;
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::{Constants, Slice};
 use crate::tensor::{Tensor, Values};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Attributes: one offset and one scale for all columns, or one each.
 ///
-/// Takes numbers of any type, `[N, C]`; yields float32 of the same shape.
+/// Takes numbers of any type, `[N, C]`; yields float32 of the same shape. As in
+/// ONNX Runtime, of more dimensions every C elements in a row are columns.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scaler {
     /// What is subtracted; 1 or C values.
@@ -29,9 +31,12 @@ impl Kernel for Scaler {
         Ok(())
     }
 
-    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], _: &mut Scratch) -> Result<(), RunError> {
+    fn run(&self, operands: &Operands<'_>, out: &mut [Tensor], scratch: &mut Scratch) -> Result<(), RunError> {
         let x = operands.view(0)?;
-        let (_, columns) = x.shape.as_rows();
+        // Of more dimensions than two it is the second that counts.
+        let (&[columns] | &[_, columns, ..]) = x.shape.dims() else {
+            return Err(operands.shape_error("at least one dimension", x.shape));
+        };
         let constants = operands.constants();
         let (offset, scale) = (constants.get(self.offset), constants.get(self.scale));
         for attribute in [offset, scale] {
@@ -47,32 +52,17 @@ impl Kernel for Scaler {
             }
         };
         let result = out[0].write_f32(x.shape);
-        macro_rules! scale {
-            ($values:expr, $convert:expr) => {
-                for row in $values.chunks_exact(columns.max(1)) {
-                    result.extend(
-                        row.iter()
-                            .enumerate()
-                            .map(|(c, &v)| ($convert(v) - at(offset, c)) * at(scale, c)),
-                    );
-                }
-            };
-        }
-        match x.values {
-            Values::Float32(v) => scale!(v, |v: f32| v),
-            Values::Float64(v) => {
-                // ONNX Runtime subtracts and multiplies in the operand's type.
-                for row in v.chunks_exact(columns.max(1)) {
-                    result.extend(
-                        row.iter()
-                            .enumerate()
-                            .map(|(c, &v)| ((v - at(offset, c) as f64) * at(scale, c) as f64) as f32),
-                    );
+        if let Values::Float64(v) = x.values {
+            // ONNX Runtime subtracts and multiplies in the operand's type.
+            let scaled = v.chunks_exact(columns.max(1)).flat_map(|row| row.iter().enumerate());
+            result.extend(scaled.map(|(c, v)| ((v - f64::from(at(offset, c))) * f64::from(at(scale, c))) as f32));
+        } else {
+            result.extend_from_slice(as_f32(x, &mut scratch.f32).ok_or_else(|| operands.dtype_error(x.dtype()))?);
+            for row in result.chunks_exact_mut(columns.max(1)) {
+                for (c, v) in row.iter_mut().enumerate() {
+                    *v = (*v - at(offset, c)) * at(scale, c);
                 }
             }
-            Values::Int64(v) => scale!(v, |v: i64| v as f32),
-            Values::Int32(v) => scale!(v, |v: i32| v as f32),
-            _ => return Err(operands.dtype_error(x.dtype())),
         }
         Ok(())
     }

@@ -139,6 +139,7 @@ impl Analysis<'_> {
             // Row by row, where one dimension would be one row.
             Op::Tree(_)
             | Op::Linear(_)
+            | Op::Svm(_)
             | Op::Scaler(_)
             | Op::Normalizer(_)
             | Op::Imputer(_)

@@ -13,6 +13,7 @@ mod math;
 mod normalize;
 mod quantize;
 mod shape;
+mod svm;
 mod text;
 mod tree;
 
@@ -437,7 +438,12 @@ impl<'a> Lowering<'a> {
         let version = self.version(node);
         self.round_for(node)?;
         let known = match onnx::domain(&node.domain) {
-            "ai.onnx.ml" => self.tree_node(node)? || self.linear_node(node)? || self.encoder_node(node, version)?,
+            "ai.onnx.ml" => {
+                self.tree_node(node)?
+                    || self.linear_node(node)?
+                    || self.svm_node(node)?
+                    || self.encoder_node(node, version)?
+            }
             "ai.onnx" => {
                 // Text comes before numbers: it takes the casts and comparisons that are its own.
                 self.shape_node(node, version)?

@@ -7,6 +7,7 @@ use modelet::ops::linear::Linear;
 use modelet::ops::normalizer::Normalizer;
 use modelet::ops::post_transform::PostTransform;
 use modelet::ops::scaler::Scaler;
+use modelet::signature::Labels;
 use modelet::tensor::Dtype;
 
 impl<'a> Lowering<'a> {
@@ -49,37 +50,48 @@ impl<'a> Lowering<'a> {
     }
 
     fn linear(&mut self, node: &'a Node, classifier: bool) -> Why<()> {
-        let labels = classifier.then(|| class_labels(node, "classlabels_ints")).transpose()?;
         let coefficients = node.floats("coefficients");
         let intercepts = node.floats("intercepts");
-        let targets = if classifier && !intercepts.is_empty() {
-            intercepts.len()
-        } else if classifier {
-            return Err("a classifier without intercepts".into());
-        } else {
-            usize::try_from(node.int("targets", 1)).map_err(|_| "targets below 0")?
+        let post_transform = Self::post_transform(node)?;
+        let targets = match classifier {
+            true if intercepts.is_empty() => return Err("a classifier without intercepts".into()),
+            true => intercepts.len(),
+            false => usize::try_from(node.int("targets", 1)).map_err(|_| "targets below 0")?,
         };
         if targets == 0 || coefficients.is_empty() || !coefficients.len().is_multiple_of(targets) {
             return Err(format!("{} coefficients for {targets} targets", coefficients.len()));
         }
+        let mut labels = classifier.then(|| class_labels(node, "classlabels_ints"));
+        let second = targets == 1 && matches!(&labels, Some(Ok(labels)) if labels.len() == 2);
+        if targets == 1 && !second {
+            // What ONNX Runtime calls the sides of a lone score without labels
+            // of their own.
+            labels = labels.map(|labels| {
+                Ok(match labels {
+                    Ok(Labels::String(_)) => Labels::String(vec!["0".into(), "1".into()]),
+                    _ => Labels::Int64(vec![0, 1]),
+                })
+            });
+        }
+        let labels = labels.transpose()?;
+        if second && post_transform == PostTransform::Probit {
+            return Err("PROBIT of one score for two classes, which leaves the other one undefined".into());
+        }
         let intercepts = match intercepts {
-            [] => vec![0.0; targets],
             given if given.len() == targets => given.to_vec(),
-            given => return Err(format!("{} intercepts for {targets} targets", given.len())),
+            // ONNX Runtime ignores a regressor's if they are not as many.
+            _ => vec![0.0; targets],
         };
         if labels.as_ref().is_some_and(|l| l.len() < targets) {
             return Err(format!("fewer labels than its {targets} targets"));
         }
         let columns = coefficients.len() / targets;
-        let mut weights = Vec::with_capacity(coefficients.len());
-        for column in 0..columns {
-            weights.extend((0..targets).map(|t| coefficients[t * columns + column]));
-        }
         let op = Linear {
-            weights: self.builder.array(&weights),
+            weights: self.builder.array(&transposed(coefficients, columns)),
             intercepts: self.builder.array(&intercepts),
-            post_transform: Self::post_transform(node)?,
+            post_transform,
             labels: labels.as_ref().map(|l| self.labels(l)),
+            second,
         };
         self.bind_scores(node, Op::Linear(op), labels)
     }
@@ -93,4 +105,10 @@ impl<'a> Lowering<'a> {
         self.bind(node, 0, value);
         Ok(())
     }
+}
+
+/// The transpose of a matrix with so many columns.
+pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
+    let row = |column: usize| matrix.iter().skip(column).step_by(columns);
+    (0..columns).flat_map(row).copied().collect()
 }
