@@ -193,5 +193,6 @@ fn fault_code(code: crate::validate::FaultCode) -> wit::FaultCode {
         FaultCode::TooLong => wit::FaultCode::TooLong,
         FaultCode::Duplicate => wit::FaultCode::Duplicate,
         FaultCode::Syntax => wit::FaultCode::Syntax,
+        FaultCode::Model => wit::FaultCode::Model,
     }
 }

@@ -183,6 +183,21 @@ impl Model {
         Ok(())
     }
 
+    /// Runs one of the good records of a batch, and adds its prediction.
+    ///
+    /// # Errors
+    /// As for [`Model::run`].
+    pub(crate) fn run_one(
+        &self,
+        batch: &Batch,
+        row: usize,
+        state: &mut State,
+        out: &mut Predictions,
+    ) -> Result<(), RunError> {
+        let inputs: Vec<Tensor> = batch.inputs().iter().map(|tensor| slice_rows(tensor, row, 1)).collect();
+        self.run_rows(&inputs, 1, state, out)
+    }
+
     fn run_rows(
         &self,
         inputs: &[Tensor],
@@ -310,7 +325,18 @@ impl Predictions {
         self.classes.is_empty() && self.labels.is_empty() && self.scores.get(0).is_none()
     }
 
-    fn reset(&mut self, manifest: &Manifest) {
+    /// Keeps the predictions for the first rows only.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.classes.truncate(rows);
+        self.labels.truncate(rows);
+        match &mut self.scores {
+            Scores::Float32(v) => v.truncate(rows * self.width),
+            Scores::Float64(v) => v.truncate(rows * self.width),
+            Scores::Int64(v) => v.truncate(rows * self.width),
+        }
+    }
+
+    pub(crate) fn reset(&mut self, manifest: &Manifest) {
         self.classes.clear();
         self.labels.clear();
         self.scores.clear();

@@ -390,6 +390,50 @@ impl Batch {
         });
     }
 
+    /// Takes back good records, by their numbers among the good ones, that the
+    /// model does not run on, with the reason for each. Their columns stay.
+    pub(crate) fn reject(&mut self, schema: &Schema, reasons: &[(usize, String)]) {
+        let mut reasons = reasons.iter().peekable();
+        let (mut good, mut warnings_start, mut warnings_gone) = (0, 0, 0);
+        for (record, outcome) in self.outcomes.iter_mut().enumerate() {
+            let Outcome::Good { warnings_end, .. } = outcome else {
+                continue;
+            };
+            let end = *warnings_end - warnings_gone;
+            *warnings_end = end;
+            let rejected = reasons.next_if(|(row, _)| *row == good);
+            good += 1;
+            let Some((_, reason)) = rejected else {
+                warnings_start = end;
+                continue;
+            };
+            self.warnings.drain(warnings_start as usize..end as usize);
+            warnings_gone += end - warnings_start;
+            let faults_start = self.faults.len() as u32;
+            self.faults.push(Fault {
+                subject: Subject::Request,
+                code: FaultCode::Model,
+                message: reason.clone(),
+                accepted: None,
+            });
+            *outcome = Outcome::Bad {
+                faults_start,
+                faults_end: faults_start + 1,
+                omitted: 0,
+            };
+            self.bins[record * schema.len()..][..schema.len()].fill(BIN_REJECTED);
+            self.good -= 1;
+            match self.counts.iter_mut().find(|c| c.code == FaultCode::Model) {
+                Some(count) => count.count += 1,
+                None => self.counts.push(FaultCount {
+                    feature: None,
+                    code: FaultCode::Model,
+                    count: 1,
+                }),
+            }
+        }
+    }
+
     /// Gives the columns their shapes; to be called when all records are in.
     pub(crate) fn finish(&mut self) {
         for (tensor, shape) in self.inputs.iter_mut().zip(&self.shapes) {

@@ -37,11 +37,13 @@ pub enum FaultCode {
     Duplicate,
     /// Malformed input, after which nothing more can be listed.
     Syntax,
+    /// Values that the signature accepts and an operator of the model does not.
+    Model,
 }
 
 impl FaultCode {
     /// All codes, in the order of their numbers.
-    pub const ALL: [FaultCode; 9] = [
+    pub const ALL: [FaultCode; 10] = [
         FaultCode::Missing,
         FaultCode::Unknown,
         FaultCode::Type,
@@ -51,6 +53,7 @@ impl FaultCode {
         FaultCode::TooLong,
         FaultCode::Duplicate,
         FaultCode::Syntax,
+        FaultCode::Model,
     ];
 
     /// Name as answers have it.
@@ -65,6 +68,7 @@ impl FaultCode {
             FaultCode::TooLong => "too_long",
             FaultCode::Duplicate => "duplicate",
             FaultCode::Syntax => "syntax",
+            FaultCode::Model => "model",
         }
     }
 }

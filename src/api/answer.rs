@@ -108,7 +108,9 @@ impl Service {
         let run = self.run();
         let inference_ns = clock().saturating_sub(start);
         if let Err(error) = run {
-            return self.refuse(Kind::ModelFailed, &error.to_string(), id);
+            let error = error.to_string();
+            self.batch.reject(self.model.schema(), &[(0, error.clone())]);
+            return self.refuse(Kind::ModelFailed, &error, id);
         }
         let mut out = Vec::with_capacity(192);
         let omitted = match self.batch.outcomes.first() {
@@ -158,15 +160,17 @@ impl Service {
         if self.batch.is_empty() {
             return self.refuse_whole(Kind::InvalidFeatures, "the batch has no rows", id);
         }
-        let bad = self.batch.len() - self.batch.good();
-        if bad > 0 && options.on_error == OnError::Fail {
-            return self.refuse_rows(bad, id);
+        let bad = |batch: &Batch| batch.len() - batch.good();
+        if bad(&self.batch) > 0 && options.on_error == OnError::Fail {
+            return self.refuse_rows(bad(&self.batch), id);
         }
-        let run = self.run();
+        if self.run().is_err() {
+            self.run_each();
+            if options.on_error == OnError::Fail {
+                return self.refuse_rows(bad(&self.batch), id);
+            }
+        }
         let inference_ns = clock().saturating_sub(start);
-        if let Err(error) = run {
-            return self.refuse(Kind::ModelFailed, &error.to_string(), id);
-        }
         let mut out = Vec::with_capacity(64 + 64 * self.batch.len());
         out.extend_from_slice(b"{\"predictions\":[");
         let mut row = 0;
@@ -194,6 +198,22 @@ impl Service {
     fn run(&mut self) -> Result<(), RunError> {
         self.batch.finish();
         self.model.run(&self.batch, &mut self.state, &mut self.predictions)
+    }
+
+    /// Runs record by record, to find those that the model does not run on.
+    fn run_each(&mut self) {
+        self.predictions.reset(self.model.manifest());
+        let mut rejected = Vec::new();
+        for row in 0..self.batch.good() {
+            let run = self
+                .model
+                .run_one(&self.batch, row, &mut self.state, &mut self.predictions);
+            if let Err(error) = run {
+                self.predictions.truncate(row - rejected.len());
+                rejected.push((row, error.to_string()));
+            }
+        }
+        self.batch.reject(self.model.schema(), &rejected);
     }
 
     /// `{"prediction": ...` up to, and without, the closing brace.
@@ -283,9 +303,10 @@ impl Service {
         out.extend_from_slice(b"{\"index\":");
         json::integer(out, index as i64);
         out.extend_from_slice(b",\"error\":");
-        let kind = match faults.iter().any(|f| f.code == FaultCode::Syntax) {
-            true => Kind::MalformedBody,
-            false => Kind::InvalidFeatures,
+        let kind = match faults.iter().map(|f| f.code).max() {
+            Some(FaultCode::Model) => Kind::ModelFailed,
+            Some(FaultCode::Syntax) => Kind::MalformedBody,
+            _ => Kind::InvalidFeatures,
         };
         let omitted = omitted as usize;
         let count = faults.len() + omitted;
@@ -449,5 +470,70 @@ fn label(out: &mut Vec<u8>, labels: &Labels, class: usize) {
     match labels {
         Labels::Int64(v) => json::integer(out, v.get(class).copied().unwrap_or(0)),
         Labels::String(v) => json::text(out, v.get(class).map_or("", |l| l)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::cast::Cast;
+    use crate::program::{Builder, Source};
+    use crate::tensor::Dtype;
+
+    /// A model that reads a text as a number.
+    fn service() -> Service {
+        let mut builder = Builder::new(1);
+        let outputs = builder.push(Op::Cast(Cast { to: Dtype::Float32 }), vec![Source::Input(0)]);
+        let program = builder.finish(outputs);
+        let manifest = serde_json::json!({
+            "format": crate::signature::FORMAT, "name": "m", "version": "1", "engine": "tabular", "task": "regression",
+            "unknown": "error", "batch": true,
+            "features": [{"name": "x", "type": "category", "nullable": false, "input": 0, "column": 0}],
+            "inputs": [{"name": "x", "dtype": "string", "shape": [1]}],
+            "output": {"labels": [], "scores": [0], "width": 1, "kind": "value"},
+            "reference": {"rows": 0, "columns": []},
+            "provenance": {"modelet": "", "onnx_sha256": "", "onnx_bytes": 0, "producer": "", "opsets": {}, "operators": {}},
+        });
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        let bundle = crate::bundle::write(&[
+            (crate::bundle::Section::Manifest, &manifest),
+            (crate::bundle::Section::Program, &program),
+        ]);
+        Service::new(Model::load(bundle).unwrap())
+    }
+
+    #[test]
+    fn rows_that_the_model_does_not_run_on_are_told_and_the_others_answered() {
+        let mut service = service();
+        let options = BatchOptions {
+            format: Format::Ndjson,
+            on_error: OnError::Report,
+            full: false,
+            rows_max: 10,
+        };
+        let body = "{\"x\":\"1.5\"}\n{\"x\":\"one\"}\n{\"x\":\"2\"}\n{\"y\":1}\n";
+        let reply = service.predict_batch(body.as_bytes(), options, None, || 0);
+        assert_eq!(reply.status, [0, 1, 0, 1]);
+        let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        let rows = &answer["predictions"];
+        assert_eq!(
+            (&rows[0]["prediction"], &rows[2]["prediction"]),
+            (&1.5.into(), &2.into())
+        );
+        assert_eq!(rows[1]["error"]["type"], "urn:modelet:problem:model-failed");
+        assert_eq!(rows[1]["error"]["faults"][0]["code"], "model");
+        assert_eq!(rows[3]["error"]["faults"][0]["code"], "unknown");
+        assert_eq!(reply.bins.iter().filter(|&&bin| bin == BIN_REJECTED).count(), 4);
+        let fail = BatchOptions {
+            on_error: OnError::Fail,
+            ..options
+        };
+        let problem = service
+            .predict_batch("{\"x\":\"one\"}".as_bytes(), fail, None, || 0)
+            .problem;
+        assert_eq!(problem.map(|p| p.kind), Some(Kind::InvalidFeatures));
+        let problem = service.predict(b"{\"features\":{\"x\":\"one\"}}", None, || 0).problem;
+        assert_eq!(problem.map(|p| p.kind), Some(Kind::ModelFailed));
     }
 }
