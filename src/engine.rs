@@ -216,6 +216,11 @@ impl Workspace {
         Ok(())
     }
 
+    /// A value of the program after a run on these inputs.
+    pub fn value<'a>(&'a self, program: &'a Program, inputs: &'a [Tensor], source: Source) -> Option<View<'a>> {
+        read(program, Inputs::Model(inputs), &self.registers, source)
+    }
+
     /// The output at `index` after a run.
     pub fn output<'a>(&'a self, program: &'a Program, inputs: &'a [Tensor], index: usize) -> Option<View<'a>> {
         self.result(program, &program.header.main, Inputs::Model(inputs), index)

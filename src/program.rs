@@ -35,7 +35,7 @@ use std::marker::PhantomData;
 compile_error!("program images are little-endian and used in place");
 
 const MAGIC: &[u8; 8] = b"MDLTPRG\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How a program stands in an ONNX graph that the neural engine runs.
 pub mod graph {
     /// The operator, of the default domain.
@@ -390,6 +390,11 @@ impl Program {
     /// The number of values that a run yields.
     pub fn output_count(&self) -> usize {
         self.header.main.outputs.len()
+    }
+
+    /// Where the values are that a run yields.
+    pub fn outputs(&self) -> &[Source] {
+        &self.header.main.outputs
     }
 
     /// The instructions, for listings.

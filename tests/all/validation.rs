@@ -412,10 +412,10 @@ fn however_many_faults_there_are_each_row_tells_one_and_how_many_more() {
         let told = entry["error"]["faults"].as_array().expect("faults").len();
         let omitted = entry["error"]["faults_omitted"].as_u64().unwrap_or(0) as usize;
         assert!(told > 0);
-        // Two that are given and wrong, 19 that are missing.
-        assert_eq!(told + omitted, 21);
+        // Two that are given and wrong, 14 that are missing and may not be.
+        assert_eq!(told + omitted, 16);
         let detail = entry["error"]["detail"].as_str().expect("a detail");
-        assert!(detail.starts_with("21 faults"), "{detail}");
+        assert!(detail.starts_with("16 faults"), "{detail}");
     }
 }
 
@@ -429,8 +429,8 @@ fn however_many_warnings_there_are_each_row_tells_one_and_how_many_more() {
         ..REPORT
     };
     let row = request(|f| {
-        f.insert("income".into(), json!(9e8));
-        f.insert("savings_balance".into(), json!(9e8));
+        f.insert("income".into(), json!(9e7));
+        f.insert("savings_balance".into(), json!(9e7));
     });
     let body = format!("{row}\n").repeat(rows);
     let (status, answer) = outcome(service.predict_batch(body.as_bytes(), every, None, || 0));

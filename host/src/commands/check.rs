@@ -174,11 +174,13 @@ fn answers(answer: &Answer) -> Vec<(&'static str, String)> {
         };
         lines.push(("numbers", format!("{} {kind}", thousands(output.width.into()))));
     }
-    let rows = match answer.batch {
-        true => "run together",
-        false => "run one by one",
-    };
-    lines.push(("rows", rows.to_owned()));
+    if answer.task.is_some() {
+        let rows = match answer.batch {
+            true => "run together",
+            false => "run one by one",
+        };
+        lines.push(("rows", rows.to_owned()));
+    }
     lines
 }
 

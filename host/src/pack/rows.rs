@@ -6,8 +6,8 @@ use crate::data::{Cell, Table};
 use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;
-use modelet::signature::{Category, Feature, FeatureType, Labels, Manifest};
-use modelet::tensor::Dtype;
+use modelet::signature::{Category, Feature, FeatureType, Input, Labels, Manifest};
+use modelet::tensor::{Data, Dtype, Shape, Strings, Tensor};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -47,6 +47,73 @@ pub fn request(manifest: &Manifest, data: Option<&Table>, row: usize) -> String 
     }
     out.extend_from_slice(b"}}");
     String::from_utf8(out).unwrap_or_default()
+}
+
+/// The first `count` rows from `start` on as the model's inputs, unchecked;
+/// rows begin again after the last. Without data all is 0 or empty.
+pub fn tensors(
+    features: &[Feature],
+    inputs: &[Input],
+    data: Option<&Table>,
+    start: usize,
+    count: usize,
+) -> Vec<Tensor> {
+    let mut tensors: Vec<Tensor> = inputs
+        .iter()
+        .map(|input| {
+            let mut dims = vec![count];
+            dims.extend(input.shape.iter().map(|&d| d as usize));
+            let shape = Shape::new(&dims).unwrap_or_default();
+            let len = shape.len();
+            let data = match input.dtype {
+                Dtype::Float32 => Data::Float32(vec![0.0; len]),
+                Dtype::Float64 => Data::Float64(vec![0.0; len]),
+                Dtype::Int64 => Data::Int64(vec![0; len]),
+                Dtype::Int32 => Data::Int32(vec![0; len]),
+                Dtype::Bool => Data::Bool(vec![0; len]),
+                Dtype::Uint8 => Data::Uint8(vec![0; len]),
+                Dtype::Int8 => Data::Int8(vec![0; len]),
+                Dtype::String => Data::String(Strings::default()),
+            };
+            Tensor { shape, data }
+        })
+        .collect();
+    for row in start..start + count {
+        // Texts are appended, so that the order of columns matters.
+        let mut ordered: Vec<&Feature> = features.iter().collect();
+        ordered.sort_by_key(|f| (f.input, f.column));
+        for feature in ordered {
+            let input = &inputs[feature.input as usize];
+            let at = (row - start) * input.width() + feature.column as usize;
+            let column = data.and_then(|table| table.column(&feature.name));
+            let cell = column.map_or(Cell::Missing, |column| {
+                column.values.get(row % column.values.len().max(1))
+            });
+            let cell = known(cell, input.dtype, &feature.encoding, &feature.categories);
+            let number = match cell {
+                Cell::Integer(value) => value as f64,
+                Cell::Number(value) => value,
+                Cell::Boolean(value) => f64::from(u8::from(value)),
+                Cell::Text(text) | Cell::Csv(text) => feature.encoding.get(text).copied().unwrap_or(0.0),
+                Cell::Missing | Cell::Other(_) if data.is_none() => 0.0,
+                Cell::Missing | Cell::Other(_) => f64::NAN,
+            };
+            match &mut tensors[feature.input as usize].data {
+                Data::Float32(v) => v[at] = number as f32,
+                Data::Float64(v) => v[at] = number,
+                Data::Int64(v) => v[at] = number as i64,
+                Data::Int32(v) => v[at] = number as i32,
+                Data::Bool(v) => v[at] = u8::from(number != 0.0),
+                Data::Uint8(v) => v[at] = number as u8,
+                Data::Int8(v) => v[at] = number as i8,
+                Data::String(v) => match cell {
+                    Cell::Missing | Cell::Other(_) => v.push(""),
+                    cell => v.push(&cell.to_string()),
+                },
+            }
+        }
+    }
+    tensors
 }
 
 fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
