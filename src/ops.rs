@@ -184,6 +184,8 @@ operators! {
     Einsum(einsum::Einsum),
     /// The distinct elements.
     Unique(unique::Unique),
+    /// Ensembles of decision trees, row by row and node by node.
+    TreeGeneral(tree::general::GeneralEnsemble),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.
