@@ -219,13 +219,8 @@ impl Pairs {
         for i in 0..classes {
             for j in i + 1..classes {
                 let Some((score, [a, b])) = pairs.next() else { return };
-                let mut p = 1.0 - logistic(score * a + b);
-                // Not `clamp`'s order of operands, nor its NaN: as written.
-                if p < 1.0e-7 {
-                    p = 1.0e-7;
-                } else if p > 1.0 - 1.0e-7 {
-                    p = 1.0 - 1.0e-7;
-                }
+                // NaN stays, as in libsvm.
+                let p = (1.0 - logistic(score * a + b)).clamp(1.0e-7, 1.0 - 1.0e-7);
                 r[i * classes + j] = p;
                 r[j * classes + i] = 1.0 - p;
             }
