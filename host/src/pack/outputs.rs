@@ -102,7 +102,10 @@ pub fn settle(
         output.labels = Labels::default();
     }
     let classes = output.labels.len();
-    if classes > 0 && width > 1 && width != classes {
+    // With a label of their own, there can be scores of more than the classes,
+    // such as of pairs of them.
+    let of_pairs = output.label.is_some() && width > classes;
+    if classes > 0 && width > 1 && width != classes && !of_pairs {
         return Err(format!("{classes} labels for {width} scores"));
     }
     let derived = match (classes, output.label) {
