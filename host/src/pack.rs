@@ -863,6 +863,7 @@ fn columns_needed(image: &[u8]) -> Option<u64> {
         Op::Tree(tree) => Some(u64::from(tree.columns)),
         Op::TreeGeneral(tree) => Some(u64::from(tree.columns)),
         Op::Linear(linear) => Some((linear.weights.len() / linear.intercepts.len().max(1)) as u64),
+        Op::Svm(svm) => Some(u64::from(svm.columns)),
         Op::Scaler(scaler) => Some(scaler.offset.len().max(scaler.scale.len()) as u64),
         _ => None,
     }

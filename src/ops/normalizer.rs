@@ -73,3 +73,43 @@ impl Kernel for Normalizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::testing::{floats, ints, run};
+    use crate::tensor::Data;
+
+    #[test]
+    fn rows_are_divided_by_their_norm_unless_it_is_0() {
+        let x = ints(&[3, 2], &[3, -4, 0, 0, -2, -4]);
+        for (norm, expected) in [
+            (Normalizer::Max, [1.0, -4.0 / 3.0, 0.0, 0.0, 1.0, 2.0]),
+            (
+                Normalizer::L1,
+                [3.0 / 7.0, -4.0 / 7.0, 0.0, 0.0, -1.0 / 3.0, -2.0 / 3.0],
+            ),
+            (Normalizer::L2, [0.6, -0.8, 0.0, 0.0, -0.447_213_6, -0.894_427_2]),
+        ] {
+            assert_eq!(
+                run(Op::Normalizer(norm), &[Some(x.clone())]).unwrap(),
+                [floats(&[3, 2], &expected)]
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_of_infinities_is_finite_and_squares_may_overflow() {
+        let normalize = |norm, x| match run(Op::Normalizer(norm), &[Some(x)]).unwrap().remove(0).data {
+            Data::Float32(v) => v,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            normalize(Normalizer::Max, floats(&[1, 1], &[f32::NEG_INFINITY])),
+            [f32::INFINITY]
+        );
+        assert!(normalize(Normalizer::L2, floats(&[1, 2], &[1e30, 1.0]))[0].is_nan());
+        assert_eq!(normalize(Normalizer::L2, floats(&[1, 2], &[1e-30, -0.0])), [1e-30, 0.0]);
+    }
+}

@@ -67,3 +67,35 @@ impl Kernel for Scaler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::testing::{finish, floats, ints, texts};
+    use crate::program::{Builder, Source};
+
+    fn scale(offset: &[f32], scale: &[f32], x: Tensor) -> Result<Tensor, String> {
+        let mut builder = Builder::new(1);
+        let op = Scaler {
+            offset: builder.array(offset),
+            scale: builder.array(scale),
+        };
+        let outputs = builder.push(Op::Scaler(op), vec![Source::Input(0)]);
+        finish(builder, outputs, &[x]).map(|mut out| out.swap_remove(0))
+    }
+
+    #[test]
+    fn the_second_dimension_is_the_columns() {
+        let x = ints(&[1, 2, 3], &[0, 1, 2, 3, 4, 5]);
+        let expected = floats(&[1, 2, 3], &[0.0, -18.0, 2.0, -14.0, 4.0, -10.0]);
+        assert_eq!(scale(&[0.0, 10.0], &[1.0, 2.0], x.clone()), Ok(expected));
+        assert_eq!(
+            scale(&[1.0], &[2.0], ints(&[2], &[3, 4])),
+            Ok(floats(&[2], &[4.0, 6.0]))
+        );
+        assert!(scale(&[0.0; 3], &[1.0; 3], x).is_err());
+        assert!(scale(&[0.0], &[1.0], ints(&[], &[1])).is_err());
+        assert!(scale(&[0.0], &[1.0], texts(&[1], &["1"])).is_err());
+    }
+}

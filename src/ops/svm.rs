@@ -8,8 +8,7 @@
 use super::Kernel;
 use super::arg_max::first_max;
 use super::cast::as_f32;
-use super::linear::Labels;
-use super::matmul::multiply;
+use super::linear::{LANES, Labels, row_product, scalar_product};
 use super::post_transform::{PostTransform, logistic};
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::{Constants, Slice};
@@ -45,37 +44,55 @@ pub enum Similarity {
 }
 
 impl Similarity {
-    /// The row against every vector; `vectors` is `[C, V]`, `out` `[V]`.
-    fn of(self, row: &[f32], vectors: &[f32], out: &mut [f32]) {
-        out.fill(0.0);
-        if let Similarity::Rbf { gamma } = self {
-            for (&x, vectors) in row.iter().zip(vectors.chunks_exact(out.len())) {
-                for (sum, &v) in out.iter_mut().zip(vectors) {
-                    let difference = x - v;
-                    *sum += difference * difference;
-                }
-            }
-            return out.iter_mut().for_each(|s| *s = libm::expf(-gamma * *s));
-        }
-        let count = out.len();
-        multiply(row, vectors, out, row.len(), count);
+    /// The row against every vector; `vectors` is `[C, V]`, `out` `[V]`, and
+    /// `lanes` room for [`row_product`].
+    ///
+    /// Functions are computed in float64 and rounded: their last digit counts
+    /// where large coefficients cancel each other out.
+    fn of(self, row: &[f32], vectors: &[f32], lanes: &mut [f32], out: &mut [f32]) {
         match self {
-            Similarity::Linear | Similarity::Rbf { .. } => {}
+            Similarity::Linear => row_product(row, vectors, lanes, out),
             Similarity::Poly { gamma, coef0, degree } => {
+                fused_product(row, vectors, (gamma, coef0), out);
                 for s in out {
-                    let base = gamma * *s + coef0;
                     *s = match degree {
-                        2.0 => base * base,
-                        3.0 => base * base * base,
-                        _ => libm::powf(base, degree),
+                        2.0 => *s * *s,
+                        3.0 => *s * *s * *s,
+                        _ => libm::pow(f64::from(*s), f64::from(degree)) as f32,
                     };
                 }
             }
+            Similarity::Rbf { gamma } => {
+                out.fill(0.0);
+                for (&x, vectors) in row.iter().zip(vectors.chunks_exact(out.len())) {
+                    for (sum, &v) in out.iter_mut().zip(vectors) {
+                        let difference = x - v;
+                        *sum += difference * difference;
+                    }
+                }
+                out.iter_mut()
+                    .for_each(|s| *s = libm::exp(f64::from(-gamma * *s)) as f32);
+            }
             Similarity::Sigmoid { gamma, coef0 } => {
-                out.iter_mut().for_each(|s| *s = libm::tanhf(gamma * *s + coef0));
+                fused_product(row, vectors, (gamma, coef0), out);
+                out.iter_mut().for_each(|s| *s = libm::tanhf(*s));
             }
         }
     }
+}
+
+/// `gamma x·v + coef0` for each vector, every product fused with its addition,
+/// as ONNX Runtime computes it: float64 holds the product, and its sum is then
+/// rounded to float32.
+fn fused_product(row: &[f32], vectors: &[f32], (gamma, coef0): (f32, f32), out: &mut [f32]) {
+    let fused = |a: f32, b: f32, c: f32| (f64::from(a) * f64::from(b) + f64::from(c)) as f32;
+    out.fill(0.0);
+    for (&x, vectors) in row.iter().zip(vectors.chunks_exact(out.len())) {
+        out.iter_mut()
+            .zip(vectors)
+            .for_each(|(sum, &v)| *sum = fused(x, v, *sum));
+    }
+    out.iter_mut().for_each(|s| *s = fused(gamma, *s, coef0));
 }
 
 /// What becomes of the similarities.
@@ -132,6 +149,8 @@ pub struct Pairs {
 /// two classes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Svm {
+    /// C.
+    pub columns: u32,
     /// How rows are compared with vectors.
     pub similarity: Similarity,
     /// `[C, V]`, row-major: the transpose of ONNX's `support_vectors`.
@@ -304,8 +323,12 @@ impl Kernel for Svm {
     fn check(&self, constants: &Constants<'_>) -> Result<(), String> {
         constants.check(self.vectors, "vectors")?;
         let count = self.machine.check(constants)?;
-        if count == 0 || !self.vectors.len().is_multiple_of(count) {
-            return Err(format!("{} elements for {count} vectors", self.vectors.len()));
+        if count == 0 || Some(self.vectors.len()) != count.checked_mul(self.columns as usize) {
+            return Err(format!(
+                "{} elements for {count} vectors of {} columns",
+                self.vectors.len(),
+                self.columns
+            ));
         }
         Ok(())
     }
@@ -316,8 +339,8 @@ impl Kernel for Svm {
         let constants = operands.constants();
         let vectors = constants.get(self.vectors);
         let count = self.machine.vectors(&constants);
-        if vectors.len() / count != columns {
-            return Err(operands.shape_error(format!("{} columns", vectors.len() / count), x.shape));
+        if columns != self.columns as usize {
+            return Err(operands.shape_error(format!("{} columns", self.columns), x.shape));
         }
         let width = self.machine.width();
         let shape = Shape::new(&[rows, width]).ok_or_else(|| operands.shape_error("fewer rows", x.shape))?;
@@ -338,8 +361,9 @@ impl Kernel for Svm {
         };
         // Similarities, scores of pairs, and what probabilities are made with.
         room.clear();
-        room.resize(count + pairs + classes * (2 * classes + 1), 0.0);
+        room.resize((1 + LANES) * count + pairs + classes * (2 * classes + 1), 0.0);
         let (similarities, room) = room.split_at_mut(count);
+        let (lanes, room) = room.split_at_mut(LANES * count);
         let (decisions, room) = room.split_at_mut(pairs);
         // Votes, then every row's class.
         indices.clear();
@@ -348,19 +372,14 @@ impl Kernel for Svm {
 
         for (index, (scores, chosen)) in scores.chunks_exact_mut(width).zip(chosen).enumerate() {
             let row = &input[index * columns..][..columns];
-            self.similarity.of(row, vectors, similarities);
+            self.similarity.of(row, vectors, lanes, similarities);
             match &self.machine {
                 Machine::Regressor {
                     coefficients,
                     rho,
                     one_class,
                 } => {
-                    let weights = constants.get(*coefficients).iter();
-                    let sum: f64 = weights
-                        .zip(&*similarities)
-                        .map(|(&w, &s)| f64::from(w) * f64::from(s))
-                        .sum();
-                    let score = sum as f32 + rho;
+                    let score = scalar_product(similarities, constants.get(*coefficients)) + rho;
                     scores[0] = match one_class {
                         true if score > 0.0 => 1.0,
                         true => -1.0,
@@ -407,5 +426,214 @@ impl Kernel for Svm {
         let chosen = indices[classes..].iter().map(|&class| class as usize);
         labels.write(&constants, chosen, &mut label_out[0]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::testing::{finish, floats, ints, run, texts};
+    use crate::program::{Builder, Source};
+
+    fn similar(similarity: Similarity) -> [f32; 2] {
+        // The vectors (1, 0) and (2, 1) against the row (1, 2): products 1 and 4.
+        let mut out = [f32::NAN; 2];
+        similarity.of(&[1.0, 2.0], &[1.0, 2.0, 0.0, 1.0], &mut [0.0; 16], &mut out);
+        out
+    }
+
+    #[test]
+    fn similarities_follow_their_formulas() {
+        let (gamma, coef0) = (0.5, 1.0);
+        assert_eq!(similar(Similarity::Linear), [1.0, 4.0]);
+        for (degree, expected) in [
+            (1.0, [1.5, 3.0]),
+            (2.0, [2.25, 9.0]),
+            (3.0, [3.375, 27.0]),
+            (0.0, [1.0; 2]),
+        ] {
+            assert_eq!(similar(Similarity::Poly { gamma, coef0, degree }), expected);
+        }
+        let rbf = similar(Similarity::Rbf { gamma });
+        assert_eq!(rbf, [0.135_335_28, 0.367_879_44], "exp(-2) and exp(-1)");
+        let sigmoid = similar(Similarity::Sigmoid { gamma, coef0 });
+        assert!((sigmoid[0] - 0.905_148_25).abs() < 1e-6 && (sigmoid[1] - 0.995_054_8).abs() < 1e-6);
+    }
+
+    fn svm(builder: &mut Builder, vectors: &[f32], columns: u32, machine: Machine) -> Op {
+        Op::Svm(Svm {
+            columns,
+            similarity: Similarity::Linear,
+            vectors: builder.array(vectors),
+            machine,
+        })
+    }
+
+    fn answer(make: impl FnOnce(&mut Builder) -> Op, x: Tensor) -> Result<Vec<Tensor>, String> {
+        let mut builder = Builder::new(1);
+        let op = make(&mut builder);
+        let outputs = builder.push(op, vec![Source::Input(0)]);
+        finish(builder, outputs, &[x])
+    }
+
+    #[test]
+    fn a_regressor_adds_up_and_one_class_is_a_sign() {
+        // 1 x + 2 * 3 x + 0.5
+        for (one_class, expected) in [(false, [7.5, -6.5]), (true, [1.0, -1.0])] {
+            let make = |builder: &mut Builder| {
+                let coefficients = builder.array(&[1.0, 2.0f32]);
+                let machine = Machine::Regressor {
+                    coefficients,
+                    rho: 0.5,
+                    one_class,
+                };
+                svm(builder, &[1.0, 3.0], 1, machine)
+            };
+            assert_eq!(
+                answer(make, ints(&[2, 1], &[1, -1])).unwrap()[1],
+                floats(&[2, 1], &expected)
+            );
+            assert!(answer(make, ints(&[1, 2], &[1, -1])).is_err());
+            assert!(answer(make, texts(&[1, 1], &["1"])).is_err());
+        }
+    }
+
+    /// One vector for each class, at 1, 2 and 3, whose weights against the
+    /// others are 1, 2 and -1 (in both rows).
+    fn three(post_transform: PostTransform, probabilities: &[[f32; 2]]) -> impl Fn(&mut Builder) -> Op {
+        move |builder| {
+            let machine = Machine::Pairs(Pairs {
+                labels: Labels::String(builder.strings(&["a", "b", "c"])),
+                counts: builder.array(&[1u32, 1, 1]),
+                coefficients: builder.array(&[1.0f32, 2.0, -1.0, 1.0, 2.0, -1.0]),
+                rho: builder.array(&[-6.0f32, 0.0, 1.0]),
+                probabilities: builder.array(probabilities),
+                post_transform,
+            });
+            svm(builder, &[1.0, 2.0, 3.0], 1, machine)
+        }
+    }
+
+    #[test]
+    fn pairs_vote_and_their_scores_are_the_answer() {
+        // (0, 1): x + 4 x - 6; (0, 2): x - 3 x; (1, 2): 4 x - 3 x + 1.
+        let out = answer(three(PostTransform::None, &[]), floats(&[2, 1], &[1.0, -2.0])).unwrap();
+        assert_eq!(out[0], texts(&[2], &["b", "c"]));
+        assert_eq!(out[1], floats(&[2, 3], &[-1.0, -2.0, 2.0, -16.0, 4.0, -1.0]));
+    }
+
+    #[test]
+    fn probabilities_of_pairs_are_coupled() {
+        let even = answer(three(PostTransform::None, &[[0.0, 0.0]; 3]), floats(&[1, 1], &[1.0])).unwrap();
+        assert_eq!(even[0], texts(&[1], &["b"]));
+        assert_eq!(even[1], floats(&[1, 3], &[1.0 / 3.0; 3]));
+        // Of pairs that follow from probabilities (0.5, 0.3, 0.2) it finds them,
+        // as far as its tolerance goes.
+        let p = [0.5f32, 0.3, 0.2];
+        let r: Vec<f32> = (0..9).map(|i| p[i / 3] / (p[i / 3] + p[i % 3])).collect();
+        let mut out = [0.0; 3];
+        couple(&r, &mut [0.0; 9], &mut [0.0; 3], &mut out);
+        for (out, p) in out.iter().zip(p) {
+            assert!((out - p).abs() < 0.01, "{out} for {p}");
+        }
+    }
+
+    #[test]
+    fn two_classes_have_two_scores_and_a_positive_one_means_the_first() {
+        for (post_transform, expected) in [
+            (PostTransform::None, [-0.25, 0.25]),
+            (PostTransform::Softmax, [0.75, 0.25]),
+            (PostTransform::Logistic, [0.437_823_5, 0.562_176_5]),
+        ] {
+            let make = |builder: &mut Builder| {
+                let machine = Machine::Pairs(Pairs {
+                    labels: Labels::Int64(builder.array(&[5i64, 7])),
+                    counts: builder.array(&[1u32, 0]),
+                    coefficients: builder.array(&[1.0f32]),
+                    rho: builder.array(&[0.25f32]),
+                    probabilities: Slice::default(),
+                    post_transform,
+                });
+                svm(builder, &[1.0], 1, machine)
+            };
+            let out = answer(make, floats(&[2, 1], &[0.0, -0.25])).unwrap();
+            assert_eq!(out[0], ints(&[2], &[5, 7]));
+            let crate::tensor::Data::Float32(scores) = &out[1].data else {
+                panic!("scores are float32")
+            };
+            for (got, expected) in scores.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-6, "{post_transform:?}: {scores:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn linear_scores_of_two_classes_have_a_threshold() {
+        for (positive, plain, expected) in [(false, false, [1, 0]), (true, false, [1, 0]), (false, true, [0, 0])] {
+            let make = |builder: &mut Builder| {
+                let labels = Labels::Int64(builder.array(&[0i64, 1]));
+                let machine = Machine::Linear {
+                    labels,
+                    rho: 0.0,
+                    positive,
+                    plain,
+                    post_transform: PostTransform::None,
+                };
+                svm(builder, &[1.0, 0.5], 1, machine)
+            };
+            let out = answer(make, floats(&[2, 1], &[0.5, 0.0])).unwrap();
+            assert_eq!(out[0], ints(&[2], &expected), "{positive} {plain}");
+            assert_eq!(out[1], floats(&[2, 2], &[0.5, 0.25, 0.0, 0.0]));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let broken = |change: fn(&mut Svm)| {
+            let make = |builder: &mut Builder| {
+                let Op::Svm(mut op) = three(PostTransform::None, &[])(builder) else {
+                    panic!("it is one")
+                };
+                change(&mut op);
+                Op::Svm(op)
+            };
+            answer(make, floats(&[1, 1], &[1.0])).is_err()
+        };
+        assert!(!broken(|_| {}));
+        assert!(broken(|op| op.columns = 2));
+        assert!(broken(|op| op.columns = 0));
+        assert!(broken(|op| op.vectors = Slice::default()));
+        let pairs: [fn(&mut Pairs); 4] = [
+            |p| p.rho = Slice::default(),
+            |p| p.counts = Slice::default(),
+            |p| p.coefficients = Slice::default(),
+            |p| p.labels = Labels::Int64(Slice::default()),
+        ];
+        for change in pairs {
+            let make = |builder: &mut Builder| {
+                let mut op = three(PostTransform::None, &[])(builder);
+                if let Op::Svm(Svm {
+                    machine: Machine::Pairs(pairs),
+                    ..
+                }) = &mut op
+                {
+                    change(pairs);
+                }
+                op
+            };
+            assert!(answer(make, floats(&[1, 1], &[1.0])).is_err());
+        }
+        let none = Op::Svm(Svm {
+            columns: 0,
+            similarity: Similarity::Linear,
+            vectors: Slice::default(),
+            machine: Machine::Regressor {
+                coefficients: Slice::default(),
+                rho: 0.0,
+                one_class: false,
+            },
+        });
+        assert!(run(none, &[Some(floats(&[1, 0], &[]))]).is_err());
     }
 }

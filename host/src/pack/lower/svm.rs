@@ -43,6 +43,7 @@ impl<'a> Lowering<'a> {
             one_class: node.int("one_class", 0) != 0,
         };
         let op = Svm {
+            columns: (vectors.len() / supports.max(1)) as u32,
             similarity,
             vectors: self.builder.array(&vectors),
             machine,
@@ -75,6 +76,7 @@ impl<'a> Lowering<'a> {
                 return Err(format!("{} coefficients for {classes} classes", coefficients.len()));
             }
             Svm {
+                columns: columns as u32,
                 similarity: Similarity::Linear,
                 vectors: self.builder.array(&transposed(coefficients, columns)),
                 machine: Machine::Linear {
@@ -102,9 +104,11 @@ impl<'a> Lowering<'a> {
             if pairs == 1 && probabilities.is_empty() && post_transform == PostTransform::Probit {
                 return Err("PROBIT of one score for two classes, which leaves the other one undefined".into());
             }
+            let vectors = support_vectors(node, count)?;
             Svm {
+                columns: (vectors.len() / count) as u32,
                 similarity: similarity(node)?,
-                vectors: self.builder.array(&support_vectors(node, count)?),
+                vectors: self.builder.array(&vectors),
                 machine: Machine::Pairs(Pairs {
                     labels: self.labels(&labels),
                     counts: self.builder.array(&counts),
