@@ -8,6 +8,10 @@ use crate::program::{Body, Constants, Program, Source};
 use crate::tensor::{Dtype, Shape, Tensor, View};
 use std::fmt;
 
+/// The most bytes that the values of a program, or of a body, may take
+/// together: far more than any request needs, and less than a machine has.
+const BYTES_MAX: usize = 1 << 30;
+
 /// Buffers of a run, kept between runs.
 #[derive(Debug, Default)]
 pub struct Workspace {
@@ -24,6 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) scores: Vec<f32>,
     pub(crate) indices: Vec<u32>,
     pub(crate) nest: Option<Box<Nest>>,
+    /// How often bodies were run so far, at all depths together.
+    pub(crate) turns: usize,
 }
 
 /// Room for an operator that runs a body: what the body is given and what it
@@ -186,14 +192,30 @@ impl Workspace {
     /// When shapes or types don't fit the operators, which for inputs made
     /// from the signature means that the model itself does not fit together.
     pub fn run(&mut self, program: &Program, inputs: &[Tensor]) -> Result<(), RunError> {
+        self.scratch.turns = 0;
         self.execute(program, &program.header.main, Inputs::Model(inputs))
     }
 
-    /// Runs a body; [`Workspace::result`] then gives its results.
-    pub(crate) fn execute(&mut self, program: &Program, body: &Body, inputs: Inputs<'_>) -> Result<(), RunError> {
+    /// Runs a body that counts as one more turn than those of `turns`;
+    /// [`Workspace::result`] then gives its results.
+    pub(crate) fn take_turn(
+        &mut self,
+        program: &Program,
+        body: &Body,
+        inputs: Inputs<'_>,
+        turns: &mut usize,
+    ) -> Result<(), RunError> {
+        self.scratch.turns = *turns + 1;
+        let outcome = self.execute(program, body, inputs);
+        *turns = self.scratch.turns;
+        outcome
+    }
+
+    fn execute(&mut self, program: &Program, body: &Body, inputs: Inputs<'_>) -> Result<(), RunError> {
         if self.registers.len() < body.registers as usize {
             self.registers.resize_with(body.registers as usize, Tensor::default);
         }
+        let mut held = 0usize;
         for instruction in &body.instructions {
             // Results are taken out of their registers for the time of the
             // call, so that the operands can be borrowed from the others.
@@ -210,9 +232,16 @@ impl Workspace {
             };
             let outcome = instruction.op.run(&operands, &mut self.results, &mut self.scratch);
             for (&register, result) in instruction.outputs.iter().zip(self.results.drain(..)) {
+                held = held.saturating_add(result.data.bytes());
                 self.registers[register as usize] = result;
             }
             outcome?;
+            if held > BYTES_MAX {
+                return Err(RunError::Value {
+                    op: instruction.op.name(),
+                    what: format!("the values take more than {BYTES_MAX} bytes"),
+                });
+            }
         }
         Ok(())
     }

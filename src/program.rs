@@ -45,6 +45,8 @@ pub mod graph {
 }
 
 const HEADER_START: usize = 24;
+/// The most bytes of constants, so that an image fits into a 32-bit memory.
+const CONSTANT_BYTES_MAX: usize = 1 << 31;
 /// Alignment of every constant and of the image itself.
 pub(crate) const ALIGN: usize = 16;
 
@@ -552,6 +554,7 @@ pub struct Builder {
     header: Header,
     constants: Vec<u8>,
     open: Vec<Body>,
+    full: bool,
 }
 
 impl Builder {
@@ -595,21 +598,36 @@ impl Builder {
         let mut body = std::mem::replace(&mut self.header.main, outer);
         body.outputs = outputs;
         self.header.bodies.push(body);
-        (self.header.bodies.len() - 1) as u16
+        self.number(self.header.bodies.len() - 1)
     }
 
-    /// Puts an array among the constants.
-    ///
-    /// # Panics
-    /// When the constants grow beyond 4 GiB, which no model that fits into a
-    /// 32-bit memory does.
+    /// Whether there are more values, constants or bodies than can be referred
+    /// to, or more bytes of constants: no image should be made of it then.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// What is counted from 0, as far as it can be referred to.
+    fn number(&mut self, index: usize) -> u16 {
+        u16::try_from(index).unwrap_or_else(|_| {
+            self.full = true;
+            u16::MAX
+        })
+    }
+
+    /// Puts an array among the constants; see [`Builder::is_full`].
     pub fn array<T: Pod>(&mut self, values: &[T]) -> Slice<T> {
         let offset = self.constants.len().next_multiple_of(ALIGN);
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        if offset.saturating_add(bytes.len()) > CONSTANT_BYTES_MAX {
+            self.full = true;
+            return Slice::default();
+        }
         self.constants.resize(offset, 0);
-        self.constants.extend_from_slice(bytemuck::cast_slice(values));
+        self.constants.extend_from_slice(bytes);
         Slice {
-            offset: u32::try_from(offset).expect("constants are under 4 GiB"),
-            len: u32::try_from(values.len()).expect("constants are under 4 GiB"),
+            offset: offset as u32,
+            len: values.len() as u32,
             element: PhantomData,
         }
     }
@@ -648,15 +666,16 @@ impl Builder {
             dims: tensor.shape.dims().iter().map(|&d| d as u32).collect(),
             data,
         });
-        Source::Constant((self.header.constants.len() - 1) as u16)
+        Source::Constant(self.number(self.header.constants.len() - 1))
     }
 
     /// Appends an instruction and returns the registers of its results.
     pub fn push(&mut self, op: Op, inputs: Vec<Source>) -> Vec<Source> {
         let (_, outputs) = op.arity();
+        let first = usize::from(self.header.main.registers);
+        let registers: Vec<u16> = (first..first + outputs).map(|i| self.number(i)).collect();
         let body = &mut self.header.main;
-        let registers: Vec<u16> = (0..outputs as u16).map(|i| body.registers + i).collect();
-        body.registers += outputs as u16;
+        body.registers = u16::try_from(first + outputs).unwrap_or(u16::MAX);
         body.instructions.push(Instruction {
             op,
             inputs,
@@ -678,5 +697,31 @@ impl Builder {
         image.resize(image.len().next_multiple_of(ALIGN), 0);
         image.extend_from_slice(&self.constants);
         image
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::elementwise::Unary;
+
+    #[test]
+    fn what_cannot_be_referred_to_makes_a_builder_full() {
+        let mut builder = Builder::new(1);
+        for _ in 0..u16::MAX {
+            builder.push(Op::Unary(Unary::Abs), vec![Source::Input(0)]);
+            builder.constant(&Tensor::default());
+        }
+        assert!(!builder.is_full());
+        let mut constants = builder;
+        for _ in 0..2 {
+            constants.constant(&Tensor::default());
+        }
+        assert!(constants.is_full());
+        let mut registers = Builder::new(1);
+        for _ in 0..=u32::from(u16::MAX) + 1 {
+            registers.push(Op::Unary(Unary::Abs), vec![Source::Input(0)]);
+        }
+        assert!(registers.is_full());
     }
 }

@@ -307,6 +307,20 @@ impl Data {
         self.len() == 0
     }
 
+    /// The size of the elements, without what is allocated for more.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Data::Float32(v) => 4 * v.len(),
+            Data::Float64(v) => 8 * v.len(),
+            Data::Int64(v) => 8 * v.len(),
+            Data::Int32(v) => 4 * v.len(),
+            Data::Bool(v) => v.len(),
+            Data::String(v) => 4 * v.len() + v.text.len(),
+            Data::Uint8(v) => v.len(),
+            Data::Int8(v) => v.len(),
+        }
+    }
+
     /// Removes all elements, keeping the allocation.
     pub fn clear(&mut self) {
         match self {

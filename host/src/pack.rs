@@ -22,14 +22,15 @@ mod rows;
 mod snapshot;
 
 pub use crate::embedded::Wasi as WasiVersion;
-pub use lower::{Unsupported, lower};
+pub use features::{GraphInput, graph_inputs};
+pub use lower::{Unsupported, lower, survey};
 
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
 use crate::data::Table;
 use crate::embedded;
 use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
-use features::{Derived, GraphInput};
+use features::Derived;
 use lower::Lowered;
 use modelet::bundle::{self, Section, sha256_hex};
 use modelet::drift::Bins;

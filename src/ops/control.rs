@@ -12,8 +12,10 @@ use crate::tensor::{ELEMENTS_MAX, RANK_MAX, Shape, Tensor, Values, View};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// The most turns that a body may take.
+/// The most turns that an operator may give its body.
 pub const TURNS_MAX: usize = 1 << 20;
+/// The most turns of a run, those of bodies inside bodies included.
+const ALL_TURNS_MAX: usize = if cfg!(test) { 2 * TURNS_MAX } else { 1 << 25 };
 
 /// Runs one of two bodies: takes the condition, a single bool, and what the
 /// bodies use.
@@ -92,8 +94,9 @@ impl Kernel for If {
             outer: operands,
             first: 1,
         };
-        let Nest { workspace, .. } = &mut **scratch.nest.get_or_insert_default();
-        workspace.execute(operands.program(), body, inputs)?;
+        let Scratch { nest, turns, .. } = scratch;
+        let Nest { workspace, .. } = &mut **nest.get_or_insert_default();
+        workspace.take_turn(operands.program(), body, inputs, turns)?;
         for (i, out) in out.iter_mut().enumerate() {
             let result = workspace.result(operands.program(), body, inputs, i);
             let result = result.ok_or_else(|| missing(operands))?;
@@ -134,7 +137,8 @@ impl Kernel for Scan {
         }
         let turns = turns.unwrap_or(0);
         let body = body(operands, self.body)?;
-        let nest = &mut **scratch.nest.get_or_insert_default();
+        let Scratch { nest, turns: spent, .. } = scratch;
+        let nest = &mut **nest.get_or_insert_default();
         nest.given.resize_with(scanned, Tensor::default);
         for i in 0..states {
             let state = operands.view(i)?;
@@ -147,7 +151,7 @@ impl Kernel for Scan {
                 let at = if along.reverse { turns - 1 - turn } else { turn };
                 element(x, along.axis, at, &mut nest.given[states + i]);
             }
-            take_turn(operands, body, nest, 0..states, scanned, turn, collected)?;
+            take_turn(operands, body, nest, spent, (0..states, scanned), turn, collected)?;
         }
         for (last, state) in last.iter_mut().zip(&mut nest.given) {
             std::mem::swap(last, state);
@@ -183,7 +187,8 @@ impl Kernel for Loop {
             None => true,
         };
         let body = body(operands, self.body)?;
-        let nest = &mut **scratch.nest.get_or_insert_default();
+        let Scratch { nest, turns: spent, .. } = scratch;
+        let nest = &mut **nest.get_or_insert_default();
         nest.given.resize_with(2 + states, Tensor::default);
         nest.given[1].write_bool(Shape::default()).push(u8::from(holds));
         for i in 0..states {
@@ -197,7 +202,15 @@ impl Kernel for Loop {
                 return Err(operands.shape_error(format!("an end within {TURNS_MAX} turns"), Shape::default()));
             }
             nest.given[0].write_i64(Shape::default()).push(turn as i64);
-            take_turn(operands, body, nest, 1..2 + states, 2 + states, turn, collected)?;
+            take_turn(
+                operands,
+                body,
+                nest,
+                spent,
+                (1..2 + states, 2 + states),
+                turn,
+                collected,
+            )?;
             holds = condition(operands, nest.given[1].view())?;
             turn += 1;
         }
@@ -259,12 +272,13 @@ fn element(x: View<'_>, along: i32, place: usize, out: &mut Tensor) {
 
 /// Runs the body once. Its first results replace what it was given at `kept`;
 /// the others are appended to `collected`, whose shape is an element's for now.
+/// The operands from `first` on are what the body uses.
 fn take_turn(
     operands: &Operands<'_>,
     body: &Body,
     nest: &mut Nest,
-    kept: std::ops::Range<usize>,
-    first: usize,
+    spent: &mut usize,
+    (kept, first): (std::ops::Range<usize>, usize),
     turn: usize,
     collected: &mut [Tensor],
 ) -> Result<(), RunError> {
@@ -274,7 +288,10 @@ fn take_turn(
         outer: operands,
         first,
     };
-    workspace.execute(operands.program(), body, inputs)?;
+    if *spent >= ALL_TURNS_MAX {
+        return Err(operands.value_error(format!("more than {ALL_TURNS_MAX} turns in all")));
+    }
+    workspace.take_turn(operands.program(), body, inputs, spent)?;
     let result = |i| {
         let result = workspace.result(operands.program(), body, inputs, i);
         result.ok_or_else(|| missing(operands))
@@ -401,6 +418,34 @@ mod tests {
         assert_eq!(run(Some(3), 0).unwrap(), [ints(&[], &[100]), ints(&[1], &[0])]);
         assert!(run(Some(0), 1).is_err());
         assert!(run(None, 1).unwrap_err().contains("turns"));
+    }
+
+    #[test]
+    fn loops_inside_loops_share_their_turns() {
+        let mut builder = Builder::new(1);
+        let most = builder.constant(&ints(&[], &[TURNS_MAX as i64]));
+        let nested = |builder: &mut Builder, body: Option<u16>| {
+            assert!(builder.begin_body(2));
+            if let Some(body) = body {
+                let op = Loop {
+                    body,
+                    states: 0,
+                    collected: 0,
+                };
+                builder.push(Op::Loop(op), vec![most, Source::Input(1)]);
+            }
+            builder.end_body(vec![Source::Input(1)])
+        };
+        let inner = nested(&mut builder, None);
+        let outer = nested(&mut builder, Some(inner));
+        let op = Loop {
+            body: outer,
+            states: 0,
+            collected: 0,
+        };
+        builder.push(Op::Loop(op), vec![most, Source::Input(0)]);
+        let error = finish(builder, vec![], &[bools(&[], &[1])]).unwrap_err();
+        assert!(error.contains("turns in all"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod build;
 mod corpus;
 mod demo;
 mod example;
+mod fuzz;
 mod test;
 mod tools;
 mod usage;
@@ -39,6 +40,12 @@ Tasks:
                         holds the models in DIR/* against the answers that
                         are kept beside them, or runs ONNX's node tests; only
                         those with a NAME in theirs, if any is given
+  fuzz [--seconds 60] [--target NAME] [--seed N]
+                        damages models, programs and requests, and gives them
+                        to what reads them; the targets: onnx program json csv;
+                        what fails is kept in target/fuzz
+  fuzz --replay FILE --target NAME
+                        runs a kept case again
 
 Examples:
   cargo xtask demo                          from a clone to a served model
@@ -78,6 +85,7 @@ fn dispatch(args: &[&str]) -> anyhow::Result<()> {
         "build" => build::run(rest),
         "corpus" => corpus::run(rest),
         "example" => example::run(rest),
+        "fuzz" => fuzz::run(rest),
         "demo" => demo::run(rest),
         demo::ANNOUNCE => demo::announce(rest),
         "test" => test::run(rest),
@@ -101,6 +109,11 @@ mod tests {
     }
 
     #[test]
+    fn help_names_every_target_of_fuzzing() {
+        assert!(HELP.contains(&fuzz::TARGETS.join(" ")));
+    }
+
+    #[test]
     fn help_names_every_benchmark() {
         for name in bench::NAMES {
             assert!(HELP.contains(&format!(" {name}")), "{name} is not in the help");
@@ -115,6 +128,10 @@ mod tests {
             &["corpus"],
             &["corpus", "models", "--fast"],
             &["example", "now"],
+            &["fuzz", "onnx"],
+            &["fuzz", "--target", "everything"],
+            &["fuzz", "--seconds", "long"],
+            &["fuzz", "--replay", "case"],
             &["test", "everything"],
             &["bench", "http"],
             &["bench", "--only"],

@@ -103,7 +103,13 @@ struct Lowering<'a> {
     /// Results of casts to float16, as float32 without its rounding; see
     /// [`Lowering::round_for`].
     unrounded: HashSet<&'a str>,
+    /// Bytes of the constants that nodes were computed to.
+    folded: usize,
 }
+
+/// The most bytes that all nodes together are computed to: a few nodes can
+/// stand for far more than the file has.
+const FOLDED_BYTES_MAX: usize = 1 << 30;
 
 /// Why a node could not be lowered, without the node.
 type Why<T> = Result<T, String>;
@@ -144,6 +150,11 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             operator: value.operator,
             zip_map: value.zip_map,
         });
+    }
+    if lowering.builder.is_full() || u16::try_from(inputs.len()).is_err() {
+        return Err(whole(
+            "it has more values or larger constants than a program holds".into(),
+        ));
     }
     Ok(Lowered {
         image: lowering.builder.finish(sources),
@@ -237,6 +248,7 @@ impl<'a> Lowering<'a> {
             opsets: model.opsets(),
             quantized_softmax: HashSet::new(),
             unrounded: HashSet::new(),
+            folded: 0,
         }
     }
 
@@ -384,6 +396,9 @@ impl<'a> Lowering<'a> {
         if let Some(name) = node.output.get(index)
             && !name.is_empty()
         {
+            if let Kind::Constant(tensor) = &value.kind {
+                self.folded = self.folded.saturating_add(tensor.data.bytes());
+            }
             self.values.insert(name, value);
         }
     }
@@ -455,6 +470,7 @@ impl<'a> Lowering<'a> {
             _ => false,
         };
         match known {
+            true if self.folded > FOLDED_BYTES_MAX => Err("its constants become too large".into()),
             true => Ok(()),
             false => Err(ABSENT.into()),
         }
@@ -541,6 +557,9 @@ fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
         .map(|c| c.and_then(|_| given.next()).map_or(Source::None, Source::Input))
         .collect();
     let outputs = builder.push(op, sources);
+    if builder.is_full() {
+        return Err("constants that are too large".into());
+    }
     let image = builder.finish(outputs);
     let len = image.len();
     let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;

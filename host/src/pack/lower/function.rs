@@ -3,12 +3,15 @@
 
 use super::Why;
 use crate::pack::onnx::{self, Attribute, Function, Graph, Model, Node};
+use prost::Message as _;
 use std::collections::HashMap;
 
 /// How deep calls may lie in functions.
 const DEPTH_MAX: usize = 32;
 /// How many nodes all calls together may become.
 const NODES_MAX: usize = 1 << 16;
+/// How many bytes of attributes, which hold constants.
+const BYTES_MAX: usize = 1 << 30;
 
 /// The model without its functions, if it has any.
 ///
@@ -26,6 +29,7 @@ pub(super) fn inline(model: &Model) -> Why<Option<Model>> {
         functions: functions.collect(),
         calls: 0,
         nodes: 0,
+        bytes: 0,
     };
     let mut inlined = Model {
         functions: Vec::new(),
@@ -51,6 +55,7 @@ struct Inliner<'m> {
     functions: HashMap<(&'m str, &'m str, &'m str), &'m Function>,
     calls: usize,
     nodes: usize,
+    bytes: usize,
 }
 
 /// What names mean inside one call.
@@ -104,6 +109,12 @@ impl Inliner<'_> {
             attribute: Vec::new(),
             ..node.clone()
         };
+        if call.is_some() {
+            self.bytes += node.encoded_len();
+            if self.bytes > BYTES_MAX {
+                return Err(format!("its functions become more than {BYTES_MAX} bytes"));
+            }
+        }
         for attribute in &node.attribute {
             let mut attribute = match call {
                 Some(call) if !attribute.ref_attr_name.is_empty() => {
