@@ -187,6 +187,8 @@ operators! {
     Unique(unique::Unique),
     /// Support vector machines.
     Svm(svm::Svm),
+    /// Ensembles of decision trees, row by row and node by node.
+    TreeGeneral(tree::general::GeneralEnsemble),
 }
 
 /// The axis counted from the first, where a negative one counts from the last.

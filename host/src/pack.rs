@@ -34,7 +34,7 @@ use lower::Lowered;
 use modelet::bundle::{self, Section, sha256_hex};
 use modelet::drift::Bins;
 use modelet::golden::{Golden, GoldenRow, comparable};
-use modelet::program::{Image, Program};
+use modelet::program::{Image, Program, ProgramError};
 use modelet::signature::{
     Category, Column, EngineKind, FORMAT, Feature, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
     Unknown,
@@ -407,7 +407,7 @@ fn understood(
         Some(Answer {
             task: None,
             output: reading,
-            batch: draft.batch(),
+            batch: false,
         })
     };
     let Ok(generic) = embedded::component(draft.engine, WasiVersion::V0_3) else {
@@ -422,11 +422,11 @@ fn understood(
         Ok(derived) => derived,
         Err(why) => return Ok((draft.engine, alone(notes, why))),
     };
-    let mut manifest = draft.manifest(derived, Provenance::default());
+    let mut manifest = draft.manifest(derived, None, Provenance::default())?;
     let packer = Packer::new(generic)?;
     let rows = (0..rows::SYNTHETIC).collect();
     match draft.settle(&packer, &mut manifest, &overrides, None, rows, &Silent) {
-        Ok(_) => {
+        Ok(()) => {
             let answer = Answer {
                 task: Some(manifest.task),
                 output: manifest.output,
@@ -485,34 +485,36 @@ impl<'a> Draft<'a> {
         columns_needed(&self.lowered?.image)
     }
 
-    /// Whether rows may be run together, as far as the graph tells.
-    fn batch(&self) -> bool {
-        // tract's graph is made for one record.
-        self.engine == EngineKind::Tabular && !features::fixed_batch(&self.source.inputs)
-    }
-
-    /// Whether a row's answer provably does not depend on the rows beside it.
-    fn keeps_rows_apart(&self, manifest: &Manifest, data: Option<&Table>) -> anyhow::Result<bool> {
-        let Some(lowered) = self.lowered else {
-            return Ok(false);
+    /// Whether rows may be run together.
+    ///
+    /// # Errors
+    /// When the program is damaged, which a lowered one is not.
+    fn batch(&self, derived: &Derived, data: Option<&Table>) -> Result<bool, ProgramError> {
+        let image = match self.lowered {
+            Some(lowered) if !features::fixed_batch(&self.source.inputs) => &lowered.image,
+            // tract's graph is made for one record.
+            _ => return Ok(false),
         };
-        let image = lowered.image.clone();
-        let len = image.len();
-        let program = Program::load(Image::new(image, 0, len))?;
-        let of = |start, count| rows::tensors(&manifest.features, &manifest.inputs, data, start, count);
+        let program = Program::load(Image::new(image.to_vec(), 0, image.len()))?;
+        let of = |start, count| rows::tensors(&derived.features, &derived.inputs, data, start, count);
         Ok(batch::keeps_rows_apart(&program, [&of(0, 5), &of(5, 7)]))
     }
 
     /// The manifest without what running rows will tell.
-    fn manifest(&self, derived: Derived, provenance: Provenance) -> Manifest {
-        Manifest {
+    fn manifest(
+        &self,
+        derived: Derived,
+        data: Option<&Table>,
+        provenance: Provenance,
+    ) -> Result<Manifest, ProgramError> {
+        Ok(Manifest {
             format: FORMAT,
             name: String::new(),
             version: String::new(),
             engine: self.engine,
             task: Task::Transform,
             unknown: Unknown::default(),
-            batch: self.batch(),
+            batch: self.batch(&derived, data)?,
             reference: Reference {
                 rows: 0,
                 columns: feature_columns(&derived.features, &derived.bins),
@@ -528,7 +530,7 @@ impl<'a> Draft<'a> {
                 kind: ScoreKind::Value,
             },
             provenance,
-        }
+        })
     }
 
     fn load(&self, packer: &Packer<'_>, manifest: &Manifest) -> anyhow::Result<snapshot::Loaded> {
@@ -536,8 +538,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Settles how the outputs are read: in the likeliest way with which rows
-    /// run. Says in words if rows are run one by one although the graph takes
-    /// several.
+    /// run.
     ///
     /// # Errors
     /// When the rows do not run however the outputs are read, or when these
@@ -550,10 +551,11 @@ impl<'a> Draft<'a> {
         data: Option<&Table>,
         rows: Vec<usize>,
         progress: &dyn Progress,
-    ) -> anyhow::Result<Option<&'static str>> {
+    ) -> anyhow::Result<()> {
         let run = |loaded: &mut snapshot::Loaded, manifest: &Manifest| {
             Answers::of(loaded, manifest, data, rows.clone(), progress)
         };
+        let batch = manifest.batch;
         let mut first_error = None;
         for reading in outputs::readings(&self.outputs, overrides).map_err(|e| anyhow!(e))? {
             manifest.task = match reading.labels.len() {
@@ -579,20 +581,14 @@ impl<'a> Draft<'a> {
                     continue;
                 }
             };
-            // A row's answer must not depend on the other rows.
-            let mut note = None;
-            if self.batch() && !self.keeps_rows_apart(manifest, data)? {
-                note = Some("rows are run one by one: together they might get other answers");
-            } else if self.batch() {
+            // What was found of the program is held against what it does.
+            if batch {
                 manifest.batch = true;
                 let together = run(&mut self.load(packer, manifest)?, manifest);
                 manifest.batch = together.is_ok_and(|together| together.entries == alone.entries);
-                if !manifest.batch {
-                    note = Some("rows are run one by one: together they get other answers");
-                }
             }
             (manifest.task, manifest.output) = (task, output);
-            return Ok(note);
+            return Ok(());
         }
         Err(first_error.unwrap_or_else(|| anyhow!("no output can be read")))
     }
@@ -660,7 +656,7 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
             .or_else(|| overrides.version.clone())
             .unwrap_or_else(|| "1.0.0".into()),
         unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
-        ..draft.manifest(derived, provenance(&source, options)?)
+        ..draft.manifest(derived, data.as_ref(), provenance(&source, options)?)?
     };
 
     progress.start("preparing the component", None, Unit::Rows);
@@ -675,12 +671,12 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         .context(model_name.to_string())
     };
     let loaded = |manifest: &Manifest| draft.load(&packer, manifest).map_err(named);
-    let apart = draft
+    draft
         .settle(&packer, &mut manifest, &overrides, data.as_ref(), probe_rows, progress)
         .map_err(named)?;
 
     let mut settled = loaded(&manifest)?;
-    let mut notes: Vec<String> = apart.map(str::to_owned).into_iter().collect();
+    let mut notes = Vec::new();
     let every = (0..reference_rows).collect();
     let answers = Answers::of(&mut settled, &manifest, data.as_ref(), every, progress)?;
     if let Some(rejected) = &answers.first_rejection {
@@ -865,6 +861,7 @@ fn columns_needed(image: &[u8]) -> Option<u64> {
         .find(|i| i.inputs.contains(&Source::Input(0)))?;
     match &first.op {
         Op::Tree(tree) => Some(u64::from(tree.columns)),
+        Op::TreeGeneral(tree) => Some(u64::from(tree.columns)),
         Op::Linear(linear) => Some((linear.weights.len() / linear.intercepts.len().max(1)) as u64),
         Op::Scaler(scaler) => Some(scaler.offset.len().max(scaler.scale.len()) as u64),
         _ => None,

@@ -1,5 +1,8 @@
 //! Ensembles of decision trees: `ai.onnx.ml` TreeEnsembleClassifier and
-//! TreeEnsembleRegressor, versions 1 and 3.
+//! TreeEnsembleRegressor, versions 1 and 3, and TreeEnsemble, version 5.
+//!
+//! This is the fast walk, in float32. What it cannot hold (thresholds and sums
+//! in float64, large sets) is walked by [`general`].
 //!
 //! # The nodes
 //!
@@ -20,17 +23,20 @@
 //! column it names where a missing value goes.
 //!
 //! *Leaves* ask the sentinel and lead to themselves, so that trees of unequal
-//! depth are walked in step; their `value` is free for the payload.
+//! depth are walked in step; their `value` is free for the payload. A node that
+//! asks the sentinel and leads elsewhere is a *jump*: by it two parents share a
+//! child.
 //!
 //! # Order of addition
 //!
 //! Scores are added up in float32, tree after tree in the model's order, for
 //! one row as for a thousand, natively as in wasm: the bits are the same
 //! everywhere. It is also the order of XGBoost and of ONNX Runtime's batches.
-//!
-//! Where the specification is silent (two classes with one score), ONNX
-//! Runtime's behaviour.
 
+pub mod general;
+mod scores;
+
+use self::scores::{Finish, Sum};
 use super::Kernel;
 use super::linear::Labels;
 use super::post_transform::PostTransform;
@@ -246,7 +252,7 @@ impl TreeEnsemble {
     }
 
     /// Adds every tree's weight for one laid-out row to its scores.
-    fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[f32], sums: &mut [Sum]) {
+    fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[f32], sums: &mut [Sum<f32>]) {
         let leaf = Leaf::new(self, constants);
         let mut values = [0.0; LANES];
         for group in constants.get(self.trees).chunks(LANES) {
@@ -261,7 +267,7 @@ impl TreeEnsemble {
 
     /// [`TreeEnsemble::walk_row`] for rows that are laid out side by side,
     /// [`LANES`] together: value by value, each for all of them.
-    fn walk_block<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[f32], sums: &mut [Sum]) {
+    fn walk_block<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[f32], sums: &mut [Sum<f32>]) {
         let width = Self::width(self.columns as usize, self.missing_left);
         let targets = self.targets as usize;
         let leaf = Leaf::new(self, constants);
@@ -276,28 +282,6 @@ impl TreeEnsemble {
             }
         }
     }
-
-    fn finish_regression(&self, sums: &mut [Sum], trees: usize, base: &[f32], scores: &mut Vec<f32>) {
-        let start = scores.len();
-        for (target, sum) in sums.iter().enumerate() {
-            let mut score = sum.score;
-            if self.aggregate == Aggregate::Average {
-                score /= trees as f32;
-            }
-            scores.push(score + base.get(target).copied().unwrap_or(0.0));
-        }
-        // ONNX Runtime transforms a single target by PROBIT only.
-        if sums.len() > 1 || self.post_transform == PostTransform::Probit {
-            self.post_transform.apply(&mut scores[start..]);
-        }
-    }
-}
-
-/// A score while it is added up, and whether any leaf spoke for it.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    score: f32,
-    given: bool,
 }
 
 /// How a leaf's value becomes part of the scores.
@@ -325,45 +309,28 @@ impl<'a> Leaf<'a> {
     }
 
     #[inline(always)]
-    fn add(&self, tree: &Tree, value: f32, sums: &mut [Sum]) {
+    fn add(&self, tree: &Tree, value: f32, sums: &mut [Sum<f32>]) {
         let Some((starts, targets, weights)) = self.lists else {
             let sum = &mut sums[tree.target as usize];
             if self.added {
                 sum.score += value;
                 sum.given = true;
             } else {
-                self.combine(sum, value);
+                sum.combine(self.aggregate, value);
             }
             return;
         };
         self.add_list(value, (starts, targets, weights), sums);
     }
 
-    fn add_list(&self, value: f32, (starts, targets, weights): (&[u32], &[u32], &[f32]), sums: &mut [Sum]) {
+    fn add_list(&self, value: f32, (starts, targets, weights): (&[u32], &[u32], &[f32]), sums: &mut [Sum<f32>]) {
         let leaf = value.to_bits() as usize;
         if let (Some(&start), Some(&end)) = (starts.get(leaf), starts.get(leaf + 1)) {
             let range = start as usize..end as usize;
             for (&target, &weight) in targets[range.clone()].iter().zip(&weights[range]) {
-                self.combine(&mut sums[target as usize], weight);
+                sums[target as usize].combine(self.aggregate, weight);
             }
         }
-    }
-
-    fn combine(&self, sum: &mut Sum, weight: f32) {
-        match self.aggregate {
-            Aggregate::Sum | Aggregate::Average => sum.score += weight,
-            Aggregate::Min => {
-                if !sum.given || weight < sum.score {
-                    sum.score = weight;
-                }
-            }
-            Aggregate::Max => {
-                if !sum.given || weight > sum.score {
-                    sum.score = weight;
-                }
-            }
-        }
-        sum.given = true;
     }
 }
 
@@ -433,61 +400,6 @@ fn walk_rows<N: TreeNode>(nodes: &[N], tree: &Tree, rows: &[f32], values: &mut [
     };
 }
 
-/// The scores of two classes from what the leaves gave, in place; answers the
-/// class. See the module's remark on ONNX Runtime.
-fn finish_binary(
-    sums: &mut [Sum],
-    base: &[f32],
-    one_sided: bool,
-    positive: bool,
-    post: PostTransform,
-) -> ([f32; 2], usize) {
-    let (mut s0, mut s1, mut has1) = (sums[0].score, sums[1].score, sums[1].given);
-    let mut single = false;
-    match base {
-        [_, b1] if has1 && one_sided => {
-            s1 += b1;
-            s0 = -s1;
-        }
-        [b0, b1] => {
-            s1 += b1;
-            s0 += b0;
-            has1 = true;
-        }
-        [b0] => {
-            s0 += b0;
-            single = !has1;
-        }
-        _ => single = !has1,
-    }
-    let class = if one_sided || single {
-        let score = if has1 { s1 } else { s0 };
-        usize::from(score > if positive { 0.5 } else { 0.0 })
-    } else {
-        usize::from(s1 > s0)
-    };
-    let mut scores = [s0, s1];
-    if single {
-        // One score for two classes: the other one is derived from it.
-        scores = match (positive, post) {
-            (true, PostTransform::Logistic) => [1.0 - s0, s0],
-            (_, PostTransform::Probit) => {
-                let p = super::post_transform::probit(s0);
-                [1.0 - p, p]
-            }
-            (true, _) => [1.0 - s0, s0],
-            (false, PostTransform::Logistic) => [
-                super::post_transform::logistic(-s0),
-                super::post_transform::logistic(s0),
-            ],
-            (false, _) => [-s0, s0],
-        };
-    } else {
-        post.apply(&mut scores);
-    }
-    (scores, class)
-}
-
 impl Kernel for TreeEnsemble {
     const NAME: &'static str = "TreeEnsemble";
     // A regressor leaves the first result, the labels, empty.
@@ -540,13 +452,20 @@ impl Kernel for TreeEnsemble {
         let constants = operands.constants();
         let width = Self::width(columns, self.missing_left);
         let targets = self.targets as usize;
-        let trees = self.trees.len();
-        let base = constants.get(self.base_values);
+        let finish = Finish {
+            purpose: &self.purpose,
+            aggregate: self.aggregate,
+            trees: self.trees.len(),
+            base: constants.get(self.base_values),
+            post: self.post_transform,
+        };
 
+        let shape = Shape::new(&[rows, targets]).ok_or_else(|| operands.shape_error("fewer rows", x.shape))?;
         let (label_out, score_out) = out.split_at_mut(1);
-        let scores = score_out[0].write_f32(Shape::matrix(rows, targets));
+        let scores = score_out[0].write_f32(shape);
         let mut classes = Vec::new();
-        if matches!(self.purpose, Purpose::Classification { .. }) && rows > 1 {
+        let classified = matches!(self.purpose, Purpose::Classification { .. });
+        if classified && rows > 1 {
             classes.reserve(rows);
         }
         let mut one_class = 0;
@@ -578,7 +497,7 @@ impl Kernel for TreeEnsemble {
                     Values::String(_) => return Err(operands.dtype_error(x.dtype())),
                 }
             }
-            let sums: &mut [Sum] = if block * targets <= few.len() {
+            let sums: &mut [Sum<f32>] = if block * targets <= few.len() {
                 few.fill(Sum::default());
                 &mut few[..block * targets]
             } else {
@@ -593,37 +512,11 @@ impl Kernel for TreeEnsemble {
                 (Nodes::Wide(nodes), _) => self.walk_block(constants.get(nodes), &constants, laid_out, sums),
             }
             for sums in sums.chunks_exact_mut(targets) {
-                match &self.purpose {
-                    Purpose::Regression => self.finish_regression(sums, trees, base, scores),
-                    Purpose::Classification {
-                        one_sided, positive, ..
-                    } => {
-                        let class = if targets == 2 {
-                            let (pair, class) = finish_binary(sums, base, *one_sided, *positive, self.post_transform);
-                            scores.extend_from_slice(&pair);
-                            class
-                        } else {
-                            for (sum, base) in sums.iter_mut().zip(base) {
-                                sum.score += base;
-                                sum.given = true;
-                            }
-                            let mut class = None;
-                            for (i, sum) in sums.iter().enumerate() {
-                                if sum.given && class.is_none_or(|c: usize| sum.score > sums[c].score) {
-                                    class = Some(i);
-                                }
-                            }
-                            let start = scores.len();
-                            scores.extend(sums.iter().map(|s| s.score));
-                            self.post_transform.apply(&mut scores[start..]);
-                            class.unwrap_or(0)
-                        };
-                        if rows > 1 {
-                            classes.push(class);
-                        } else {
-                            one_class = class;
-                        }
-                    }
+                let class = finish.row(sums, scores);
+                if rows > 1 && classified {
+                    classes.push(class);
+                } else {
+                    one_class = class;
                 }
             }
             row += block;

@@ -176,11 +176,6 @@ fn rows_that_change_each_other_are_run_one_by_one() {
     let signature = json!({"task": "regression"});
     let report = packed(folder.path(), &model, Some(signature)).expect("it is packed");
     assert!(!report.manifest.batch);
-    assert!(
-        report.notes.iter().any(|note| note.contains("one by one")),
-        "{:?}",
-        report.notes
-    );
     let answer = answer(&report, ROWS);
     assert_eq!(answer["predictions"][1]["prediction"], json!([1, 1]));
 }

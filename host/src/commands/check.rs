@@ -121,10 +121,8 @@ fn text(report: &CheckReport, output: &Output) -> String {
         ];
         text.push_str(&grid(output, &header, &rows));
     }
-    for (name, last, tensors) in [
-        ("inputs", None, &report.inputs),
-        ("outputs", Some("gives"), &report.outputs),
-    ] {
+    let gives = report.answer.as_ref().map(|_| "gives");
+    for (name, last, tensors) in [("inputs", None, &report.inputs), ("outputs", gives, &report.outputs)] {
         text.push('\n');
         heading(&mut text, name);
         let mut header = vec![("name", Align::Left), ("type", Align::Left), ("shape", Align::Left)];
@@ -176,11 +174,13 @@ fn answers(answer: &Answer) -> Vec<(&'static str, String)> {
         };
         lines.push(("numbers", format!("{} {kind}", thousands(output.width.into()))));
     }
-    let rows = match answer.batch {
-        true => "run together",
-        false => "run one by one",
-    };
-    lines.push(("rows", rows.to_owned()));
+    if answer.task.is_some() {
+        let rows = match answer.batch {
+            true => "run together",
+            false => "run one by one",
+        };
+        lines.push(("rows", rows.to_owned()));
+    }
     lines
 }
 
@@ -188,6 +188,9 @@ fn answers(answer: &Answer) -> Vec<(&'static str, String)> {
 const LABELS_MAX: usize = 12;
 
 fn shape(tensor: &Tensor) -> String {
+    if tensor.shape.is_empty() {
+        return "-".into();
+    }
     let dims: Vec<String> = tensor
         .shape
         .iter()

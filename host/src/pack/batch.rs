@@ -138,6 +138,7 @@ impl Analysis<'_> {
             Op::Quantize(_) if lone => at_front(),
             // Row by row, where one dimension would be one row.
             Op::Tree(_)
+            | Op::TreeGeneral(_)
             | Op::Linear(_)
             | Op::Svm(_)
             | Op::Scaler(_)
