@@ -18,10 +18,37 @@ const RELATIVE: f64 = 1e-3;
 /// Tests that are named for a reason.
 const NAMED_MAX: usize = 3;
 
+/// Tests whose files say something else than ONNX Runtime, which is the oracle
+/// here, and why; its own run of these tests leaves them out.
+const OTHERWISE: [(&str, &str); 5] = [
+    (
+        "test_cast_FLOAT_to_STRING",
+        "the file has numpy's shortest digits; ONNX Runtime writes %.8g",
+    ),
+    (
+        "test_castlike_FLOAT_to_STRING",
+        "the file has numpy's shortest digits; ONNX Runtime writes %.8g",
+    ),
+    (
+        "test_qlinearmatmul_2D_int8_float16",
+        "the file wraps around where the specification and ONNX Runtime saturate",
+    ),
+    (
+        "test_qlinearmatmul_2D_int8_float32",
+        "the file wraps around where the specification and ONNX Runtime saturate",
+    ),
+    (
+        "test_qlinearmatmul_3D_int8_float32",
+        "the file wraps around where the specification and ONNX Runtime saturate",
+    ),
+];
+
 #[derive(Serialize)]
 struct Report {
     ok: usize,
     wrong: Vec<Wrong>,
+    /// As ONNX Runtime has it, which is not as the file has it.
+    otherwise: Vec<Wrong>,
     unsupported: usize,
     reasons: Vec<Reason>,
 }
@@ -51,6 +78,7 @@ pub fn run(cases: &[PathBuf], json: bool, output: &Output) -> anyhow::Result<boo
     let mut report = Report {
         ok: 0,
         wrong: Vec::new(),
+        otherwise: Vec::new(),
         unsupported: 0,
         reasons: Vec::new(),
     };
@@ -63,10 +91,16 @@ pub fn run(cases: &[PathBuf], json: bool, output: &Output) -> anyhow::Result<boo
                 report.unsupported += 1;
                 reasons.entry(reason).or_default().push(name);
             }
-            Err(why) => report.wrong.push(Wrong {
-                name,
-                why: format!("{why:#}"),
-            }),
+            Err(why) => match OTHERWISE.iter().find(|(known, _)| *known == name) {
+                Some((_, reason)) => report.otherwise.push(Wrong {
+                    name,
+                    why: format!("{why:#}: {reason}"),
+                }),
+                None => report.wrong.push(Wrong {
+                    name,
+                    why: format!("{why:#}"),
+                }),
+            },
         }
     }
     report.reasons = reasons
@@ -107,25 +141,27 @@ fn text(report: &Report, output: &Output) -> String {
         text.push_str(&grid(output, &header, &rows));
         text.push('\n');
     }
-    if !report.wrong.is_empty() {
-        let rows: Vec<Vec<String>> = report
-            .wrong
-            .iter()
-            .map(|wrong| vec![wrong.name.clone(), wrong.why.clone()])
-            .collect();
-        let header = [("wrong", Align::Left), ("why", Align::Left)];
-        text.push_str(&grid(output, &header, &rows));
-        text.push('\n');
+    for (title, list) in [("otherwise", &report.otherwise), ("wrong", &report.wrong)] {
+        if !list.is_empty() {
+            let rows: Vec<Vec<String>> = list
+                .iter()
+                .map(|wrong| vec![wrong.name.clone(), wrong.why.clone()])
+                .collect();
+            let header = [(title, Align::Left), ("why", Align::Left)];
+            text.push_str(&grid(output, &header, &rows));
+            text.push('\n');
+        }
     }
     let (paint, wrong) = match report.wrong.len() {
         0 => (Paint::Green, "none wrong".to_owned()),
         wrong => (Paint::Red, format!("{wrong} wrong")),
     };
-    let total = report.ok + report.wrong.len() + report.unsupported;
+    let total = report.ok + report.otherwise.len() + report.wrong.len() + report.unsupported;
     text.push_str(&format!(
-        "{}: {} ok, {}, {} unsupported for {}\n",
+        "{}: {} ok, {} as ONNX Runtime has it and not the file, {}, {} unsupported for {}\n",
         count(total as u64, "node test"),
         report.ok,
+        report.otherwise.len(),
         output.paint(paint, wrong),
         report.unsupported,
         count(report.reasons.len() as u64, "reason")
