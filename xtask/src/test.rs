@@ -169,7 +169,7 @@ fn unit() -> Result<()> {
 }
 
 fn integration() -> Result<()> {
-    run_command(cargo("test").args(NATIVE).args(["--test", "all"]))
+    run_command(cargo("test").args(NATIVE).args(["--test", "all", "--test", "fuzz"]))
 }
 
 const BROWSER_TESTS: &str = "tests/browser";
