@@ -201,6 +201,9 @@ pub struct TreeEnsemble {
     pub purpose: Purpose,
 }
 
+/// The largest number of scores.
+pub const TARGETS_MAX: u32 = 1 << 16;
+
 /// Rows that are laid out and walked together.
 const BLOCK: usize = 64;
 /// Walks that run in step, to hide the latency of each other's loads.
@@ -412,7 +415,7 @@ impl Kernel for TreeEnsemble {
             Nodes::Wide(nodes) => self.check_nodes(constants.check(nodes, "nodes")?, trees)?,
         }
         constants.check(self.base_values, "base_values")?;
-        if self.targets == 0 || self.targets > 1 << 20 {
+        if self.targets == 0 || self.targets > TARGETS_MAX {
             return Err(format!("{} targets", self.targets));
         }
         if let Leaves::Lists {

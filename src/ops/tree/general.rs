@@ -6,7 +6,7 @@
 //! else binary32. A node asks by its mode; two parents may share a child.
 
 use super::scores::{Finish, Number, Sum};
-use super::{Aggregate, Purpose};
+use super::{Aggregate, Purpose, TARGETS_MAX};
 use crate::engine::{Operands, RunError, Scratch};
 use crate::ops::Kernel;
 use crate::ops::post_transform::PostTransform;
@@ -226,7 +226,7 @@ impl Kernel for GeneralEnsemble {
         let targets = constants.check(self.leaf_targets, "leaf targets")?;
         let weights = constants.check(self.leaf_weights, "leaf weights")?;
         constants.check(self.base_values, "base_values")?;
-        if self.targets == 0 || self.targets > 1 << 20 {
+        if self.targets == 0 || self.targets > TARGETS_MAX {
             return Err(format!("{} targets", self.targets));
         }
         if sets.windows(2).any(|pair| pair[0] > pair[1]) || sets.last().is_some_and(|&end| end as usize > members.len())

@@ -3,7 +3,7 @@
 use crate::pack::lower::Why;
 use crate::pack::onnx::Node as OnnxNode;
 use modelet::ops::post_transform::PostTransform;
-use modelet::ops::tree::Aggregate;
+use modelet::ops::tree::{Aggregate, TARGETS_MAX};
 use modelet::tensor::Data;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -106,7 +106,7 @@ fn floats(node: &OnnxNode, name: &str, double: &mut bool) -> Why<Vec<f64>> {
 fn checked_targets(targets: usize) -> Why<usize> {
     match targets {
         0 => Err("no targets".into()),
-        targets if targets > 1 << 20 => Err(format!("{targets} targets")),
+        targets if targets > TARGETS_MAX as usize => Err(format!("{targets} targets")),
         targets => Ok(targets),
     }
 }
