@@ -110,6 +110,7 @@ struct Lowering<'a> {
 /// The most bytes that all nodes together are computed to: a few nodes can
 /// stand for far more than the file has.
 const FOLDED_BYTES_MAX: usize = 1 << 29;
+const FOLDED: &str = "the constants that the graph computes become too large";
 
 /// Why a node could not be lowered, without the node.
 type Why<T> = Result<T, String>;
@@ -450,6 +451,10 @@ impl<'a> Lowering<'a> {
     }
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
+        // A survey goes on after it, and computes nothing more.
+        if self.folded > FOLDED_BYTES_MAX {
+            return Err(FOLDED.into());
+        }
         let version = self.version(node);
         self.round_for(node)?;
         let known = match onnx::domain(&node.domain) {
@@ -470,7 +475,7 @@ impl<'a> Lowering<'a> {
             _ => false,
         };
         match known {
-            true if self.folded > FOLDED_BYTES_MAX => Err("its constants become too large".into()),
+            true if self.folded > FOLDED_BYTES_MAX => Err(FOLDED.into()),
             true => Ok(()),
             false => Err(ABSENT.into()),
         }
