@@ -80,8 +80,7 @@ def train(folder):
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(SEED)
     x, y = data(random, TRAINING_ROWS)
-    rows, _ = data(random, ROWS)
-    rows.tofile(folder / "rows.f32")
+    rows = write_rows(random, folder)
     attempt(lambda: compile_caller(folder))
     for library in ("xgboost", "lightgbm"):
         for trees, depth in SIZES:
@@ -107,18 +106,28 @@ def train_one(stem, trees, depth, x, y, rows):
     grow = train_xgboost if stem.name.startswith("xgboost") else train_lightgbm
     expected = grow(stem, trees, depth, x, y, rows)
     np.asarray(expected, dtype=np.float64).tofile(f"{stem}.expected.f64")
-    with open(f"{stem}.csv", "w") as file:
-        print(",".join(f"feature_{i}" for i in range(FEATURES)), file=file)
-        np.savetxt(file, rows, fmt="%.4f", delimiter=",")
 
 
 def data(random, count):
-    """Features with four decimals, so that no library's rounding of a threshold
-    meets one, and a target that every feature has a part in."""
+    """Features with four decimals, and a target that all of them have a part in."""
     x = np.round(random.normal(size=(count, FEATURES)), 4)
     y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + np.abs(x[:, 3]) - (x[:, 4] > 0.5)
     y += x @ np.linspace(-0.3, 0.3, FEATURES) + random.normal(scale=0.5, size=count)
     return x.astype(np.float32), y
+
+
+def write_rows(random, folder):
+    """Writes the rows to run on, as text and as they are read from it.
+
+    Thresholds are values of the training data, or lie halfway between two. No
+    row has such a value, so that none depends on how a library rounds them."""
+    x = np.round(random.normal(size=(ROWS, FEATURES)), 4) + 0.00002
+    with open(folder / "rows.csv", "w") as file:
+        print(",".join(f"feature_{i}" for i in range(FEATURES)), file=file)
+        np.savetxt(file, x, fmt="%.5f", delimiter=",")
+    rows = np.loadtxt(folder / "rows.csv", delimiter=",", skiprows=1).astype(np.float32)
+    rows.tofile(folder / "rows.f32")
+    return rows
 
 
 def train_xgboost(stem, trees, depth, x, y, rows):
@@ -139,8 +148,41 @@ def train_xgboost(stem, trees, depth, x, y, rows):
     inputs = [("x", FloatTensorType([None, FEATURES]))]
     onnx = onnxmltools.convert_xgboost(model, initial_types=inputs, target_opset=15)
     onnxmltools.utils.save_model(onnx, f"{stem}.onnx")
+    write_classifier(onnx, f"{stem}.classifier.onnx")
     attempt(lambda: compile_tl2cgen(stem))
     return model.get_booster().inplace_predict(rows)
+
+
+def write_classifier(regressor, path):
+    """The same trees as a classifier whose second score is what the regressor
+    answers: tract has no other operator for trees."""
+    import onnx
+    from onnx import helper
+
+    [node] = [n for n in regressor.graph.node if n.op_type == "TreeEnsembleRegressor"]
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    taken = {name: value for name, value in given.items() if name.startswith("nodes_")}
+    taken["class_ids"] = [1] * len(given["target_ids"])
+    for name in ("nodeids", "treeids", "weights"):
+        taken[f"class_{name}"] = given[f"target_{name}"]
+    taken["base_values"] = [0.0, *given.get("base_values", [0.0])]
+    taken["classlabels_int64s"] = [0, 1]
+    taken["post_transform"] = "NONE"
+    outputs = ["label", "scores"]
+    node = helper.make_node(
+        "TreeEnsembleClassifier", list(node.input), outputs, domain="ai.onnx.ml", **taken
+    )
+    graph = helper.make_graph(
+        [node],
+        "trees",
+        list(regressor.graph.input),
+        [
+            helper.make_tensor_value_info("label", onnx.TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [None, 2]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)])
+    onnx.save(model, path)
 
 
 def compile_tl2cgen(stem):
@@ -174,6 +216,7 @@ def train_lightgbm(stem, trees, depth, x, y, rows):
     inputs = [("x", FloatTensorType([None, FEATURES]))]
     onnx = onnxmltools.convert_lightgbm(model, initial_types=inputs, target_opset=15)
     onnxmltools.utils.save_model(onnx, f"{stem}.onnx")
+    write_classifier(onnx, f"{stem}.classifier.onnx")
     attempt(lambda: load_lleaves(stem))
     return model.booster_.predict(rows.astype(np.float64), num_threads=1)
 
