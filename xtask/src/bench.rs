@@ -1,5 +1,6 @@
 //! The figures of docs/benchmarks.md.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -7,18 +8,50 @@ use anyhow::{Context, Result, bail};
 
 use crate::test::NATIVE;
 use crate::usage::UsageError;
-use crate::workspace::{cargo, command_line, note, program, run as run_command};
+use crate::workspace::{cargo, command_line, heading, note, program, root, run as run_command, target};
 use crate::{build, example};
 
 /// What can be measured alone.
-pub const NAMES: [&str; 5] = ["http", "instantiate", "infer", "start", "sizes"];
+pub const NAMES: [&str; 6] = ["http", "instantiate", "infer", "trees", "start", "sizes"];
 
 pub fn run(args: &[&str]) -> Result<()> {
     check(args)?;
     build::tabular()?;
     let bench = build_bench()?;
     example::pack_with_built()?;
-    run_command(program(bench).args(args))
+    let mut bench = program(bench);
+    if !args.contains(&"--only") || args.contains(&"trees") {
+        build::walk()?;
+        match peers() {
+            Ok(python) => {
+                bench.env("MODELET_BENCH_PYTHON", python);
+            }
+            Err(error) => heading(&format!("the other tools are left out of \"trees\": {error:#}")),
+        }
+    }
+    run_command(bench.args(args))
+}
+
+/// Installs what ensembles of trees are compared with into a virtual
+/// environment, unless that has been done, and trains them; gives its Python.
+fn peers() -> Result<PathBuf> {
+    let scripts = root().join("host/benches/peers");
+    let (environment, folder) = (target().join("bench/python"), target().join("bench/trees"));
+    let python = environment.join("bin/python");
+    let requirements = scripts.join("requirements.txt");
+    let wanted = fs::read_to_string(&requirements)?;
+    let installed = environment.join("requirements.txt");
+    if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+        run_command(program("python3").args(["-m", "venv"]).arg(&environment))?;
+        run_command(
+            program(&python)
+                .args(["-m", "pip", "install", "--quiet", "--requirement"])
+                .arg(&requirements),
+        )?;
+        fs::write(&installed, wanted)?;
+    }
+    run_command(program(&python).arg(scripts.join("trees.py")).arg("train").arg(folder))?;
+    Ok(python)
 }
 
 /// The measuring program takes the arguments as they are; what is wrong with

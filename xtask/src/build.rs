@@ -94,6 +94,25 @@ pub fn all(lto: NeuralLto) -> Result<()> {
     Ok(())
 }
 
+/// Builds the engine alone as a module, which the bench runs; with the flags of
+/// the components.
+pub fn walk() -> Result<()> {
+    let mut command = cargo("build");
+    command.args([
+        "-p",
+        "modelet",
+        "--example",
+        "walk",
+        "--profile",
+        "wasm",
+        "--target",
+        BROWSER,
+    ]);
+    command.env("CARGO_TARGET_DIR", target().join("wasm"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags()?.join("\x1f"));
+    run_command(&mut command)
+}
+
 /// A cargo command on the root package's library, set up for a variant. It
 /// works in a target directory of its own, so that it neither waits for native
 /// builds nor shares their flags.

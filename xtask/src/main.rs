@@ -35,7 +35,7 @@ Tasks:
   bench [--quick] [--only NAME] [--write]
                         measures, against what it is compared with; --write
                         keeps the figures in docs/benchmarks.md; the names:
-                        http instantiate infer start sizes
+                        http instantiate infer trees start sizes
   corpus DIR [NAME...] [--json]
                         holds the models in DIR/* against the answers that
                         are kept beside them, or runs ONNX's node tests; only

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// One model, in both homes.
-struct Pair {
+pub struct Pair {
     wasm: Arc<Loaded>,
     native: Service,
     start: Instant,
 }
 
 impl Pair {
-    fn load(runtime: &Runtime, component: &Path) -> Result<Pair> {
+    pub fn load(runtime: &Runtime, component: &Path) -> Result<Pair> {
         let bundle = fs::read(component.with_extension("bundle"))?;
         Ok(Pair {
             wasm: runtime.load(&Artifact::open(component)?)?,
@@ -31,17 +31,18 @@ impl Pair {
         })
     }
 
-    fn wasm(&self, body: &str, options: Option<BatchOptions>) -> Result<()> {
+    /// The scores of the rows.
+    pub fn wasm(&self, body: &str, options: Option<BatchOptions>) -> Result<Vec<f64>> {
         let answer = match options {
             Some(options) => self.wasm.predict_batch(body.as_bytes(), options, None),
             None => self.wasm.predict(body.as_bytes(), None),
         }?;
         answer
-            .map(drop)
+            .map(|reply| reply.observation.scores)
             .map_err(|problem| anyhow!("{}", String::from_utf8_lossy(&problem.body)))
     }
 
-    fn native(&mut self, body: &str, options: Option<BatchOptions>) -> Result<()> {
+    pub fn native(&mut self, body: &str, options: Option<BatchOptions>) -> Result<()> {
         let start = self.start;
         let clock = || start.elapsed().as_nanos() as u64;
         let answer = match options {

@@ -15,6 +15,7 @@ mod report;
 mod sizes;
 mod start;
 mod stats;
+mod trees;
 
 use anyhow::{Context, Result, bail};
 use report::{Report, Section};
@@ -41,10 +42,11 @@ impl Effort {
 /// A part of the run: its name for `--only`, and what measures it.
 type Part = (&'static str, fn(Effort) -> Result<Section>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("http", http::measure),
     ("instantiate", instantiate::measure),
     ("infer", infer::measure),
+    ("trees", trees::measure),
     ("start", start::measure),
     ("sizes", sizes::measure),
 ];

@@ -7,7 +7,7 @@ use modelet_host::output::Silent;
 use modelet_host::pack::onnx::{
     Attribute, Dimension, Graph, Model, Node, OperatorSet, TensorShape, TensorType, TypeProto, ValueInfo,
 };
-use modelet_host::pack::{PackOptions, WasiVersion, pack};
+use modelet_host::pack::{PackOptions, WasiVersion};
 use prost::Message;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -38,23 +38,9 @@ impl Ensemble {
         let file = |extension: &str| folder.join(format!("{stem}.{extension}"));
         fs::write(file("onnx"), self.onnx())?;
         fs::write(file("csv"), reference())?;
-        let options = PackOptions {
-            model: file("onnx"),
-            data: Some(file("csv")),
-            label: None,
-            holdout: None,
-            expected: None,
-            tolerance: 0.0,
-            unknown: None,
-            wasi: WasiVersion::default(),
-            name: Some(stem.clone()),
-            model_version: None,
-            signature: None,
-            force: true,
-            output: file("wasm"),
-        };
-        pack(&options, &Silent)?;
-        Ok(options.output)
+        let component = file("wasm");
+        pack(&stem, &file("onnx"), &file("csv"), &component)?;
+        Ok(component)
     }
 
     fn onnx(self) -> Vec<u8> {
@@ -93,6 +79,27 @@ impl Ensemble {
         };
         model.encode_to_vec()
     }
+}
+
+/// Packs a model with its reference data.
+pub fn pack(name: &str, model: &Path, data: &Path, component: &Path) -> Result<()> {
+    let options = PackOptions {
+        model: model.into(),
+        data: Some(data.into()),
+        label: None,
+        holdout: None,
+        expected: None,
+        tolerance: 0.0,
+        unknown: None,
+        wasi: WasiVersion::default(),
+        name: Some(name.into()),
+        model_version: None,
+        signature: None,
+        force: true,
+        output: component.into(),
+    };
+    modelet_host::pack::pack(&options, &Silent)?;
+    Ok(())
 }
 
 /// The attributes of TreeEnsembleRegressor while trees grow.
@@ -288,6 +295,14 @@ impl Rows {
     /// All rows, as JSON.
     pub fn json(&self) -> String {
         format!("{{\"instances\":[{}]}}", self.objects.join(","))
+    }
+
+    /// All rows, as JSON of so many each.
+    pub fn json_batches(&self, size: usize) -> Vec<String> {
+        let batches = self.objects.chunks(size);
+        batches
+            .map(|objects| format!("{{\"instances\":[{}]}}", objects.join(",")))
+            .collect()
     }
 
     /// All rows, one JSON object a line.
