@@ -58,7 +58,7 @@ impl Number for f64 {
         let factor = f64::from(libm::expf(-max));
         let mut sum = 0.0f32;
         for (s, narrow) in scores.iter_mut().zip(narrow) {
-            if narrow > 1e-7 || narrow < -1e-7 {
+            if narrow.abs() > 1e-7 {
                 let e = libm::expf(narrow - max);
                 sum += e;
                 *s = f64::from(e);
