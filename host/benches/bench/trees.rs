@@ -59,11 +59,11 @@ impl Case {
         let expected: Vec<f64> = numbers(&file("expected.f64"), f64::from_le_bytes)?;
         Ok(Case {
             title: format!("{title}, {trees}×{depth}"),
-            name,
             component: file("wasm"),
             columns: rows.len() / expected.len(),
             rows,
             expected: Some(expected),
+            name,
         })
     }
 
