@@ -311,3 +311,73 @@ impl Kernel for GeneralEnsemble {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Op, testing};
+    use crate::program::{Builder, Source};
+    use crate::tensor::Data;
+
+    fn run(nodes: &[GeneralNode], double: bool, x: Tensor) -> Result<Tensor, String> {
+        let mut builder = Builder::new(1);
+        let op = GeneralEnsemble {
+            columns: 1,
+            nodes: builder.array(nodes),
+            roots: builder.array(&[0u32]),
+            sets: builder.array(&[0u32, 3]),
+            members: builder.array(&[-1.0, 0.1, 7.0]),
+            leaf_targets: builder.array(&[0u32, 0]),
+            leaf_weights: builder.array(&[1.0, 0.1]),
+            targets: 1,
+            double,
+            double_scores: double,
+            aggregate: Aggregate::Sum,
+            base_values: Slice::default(),
+            post_transform: PostTransform::None,
+            purpose: Purpose::Regression,
+        };
+        let results = builder.push(Op::TreeGeneral(op), vec![Source::Input(0)]);
+        testing::finish(builder, vec![results[1]], &[x]).map(|mut outputs| outputs.remove(0))
+    }
+
+    fn doubles(values: &[f64]) -> Tensor {
+        Tensor {
+            shape: Shape::matrix(values.len(), 1),
+            data: Data::Float64(values.to_vec()),
+        }
+    }
+
+    fn tree(root: GeneralNode) -> [GeneralNode; 3] {
+        [root, GeneralNode::leaf(0, 1), GeneralNode::leaf(1, 2)]
+    }
+
+    #[test]
+    fn thresholds_and_sums_are_float64() {
+        let nodes = tree(GeneralNode::branch(Mode::Leq, 0, 0.1, false, [1, 2]));
+        let y = run(&nodes, true, doubles(&[0.1, 0.1f64.next_up(), f64::NAN]));
+        assert_eq!(y.map(|y| y.data), Ok(Data::Float64(vec![1.0, 0.1, 0.1])));
+    }
+
+    #[test]
+    fn members_are_looked_up_and_missing_values_routed() {
+        let nodes = tree(GeneralNode::branch(Mode::Member, 0, 0.0, true, [1, 2]));
+        let y = run(&nodes, true, doubles(&[7.0, -1.0, 0.1, 0.0, 8.0, -2.0, f64::NAN]));
+        assert_eq!(
+            y.map(|y| y.data),
+            Ok(Data::Float64(vec![1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 1.0]))
+        );
+    }
+
+    #[test]
+    fn float64_is_not_narrowed_in_silence_and_no_walk_is_endless() {
+        let branch = |children| GeneralNode::branch(Mode::Lt, 0, 0.1, false, children);
+        assert!(run(&tree(branch([1, 2])), false, doubles(&[0.1])).is_err());
+        for children in [[0, 1], [1, 3], [2, 0]] {
+            assert!(
+                run(&tree(branch(children)), true, doubles(&[0.1])).is_err(),
+                "{children:?}"
+            );
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //! more than two classes.
 
 use super::{Aggregate, Purpose};
-use crate::ops::post_transform::PostTransform;
+use crate::ops::post_transform::{PostTransform, logistic};
 use std::ops::{Add, AddAssign, Div, Neg, Sub};
 
 /// What scores are added up in.
@@ -25,6 +25,8 @@ pub(super) trait Number:
     fn nearest(value: f64) -> Self;
     /// Transforms the scores of one row in place.
     fn transform(post: PostTransform, scores: &mut [Self]);
+    /// The logistic function of `-score` and of `score`.
+    fn logistic_pair(score: Self) -> [Self; 2];
 }
 
 impl Number for f32 {
@@ -34,6 +36,13 @@ impl Number for f32 {
 
     fn transform(post: PostTransform, scores: &mut [f32]) {
         post.apply(scores);
+    }
+
+    fn logistic_pair(score: f32) -> [f32; 2] {
+        // Of both signs by one exponential; `logistic` has the same bits.
+        let high = logistic(score.abs());
+        let low = 1.0 - high;
+        if score < 0.0 { [high, low] } else { [low, high] }
     }
 }
 
@@ -67,6 +76,10 @@ impl Number for f64 {
             }
         }
         scores.iter_mut().for_each(|s| *s /= f64::from(sum));
+    }
+
+    fn logistic_pair(score: f64) -> [f64; 2] {
+        f32::logistic_pair(score as f32).map(f64::from)
     }
 }
 
@@ -118,6 +131,7 @@ impl<B: Copy + Into<f64>> Finish<'_, B> {
 
     /// Appends the scores of one row; answers its class, which is 0 for a
     /// regressor.
+    #[inline]
     pub(super) fn row<T: Number>(&self, sums: &mut [Sum<T>], scores: &mut Vec<T>) -> usize {
         match (self.purpose, sums) {
             (Purpose::Regression, sums) => {
@@ -137,13 +151,14 @@ impl<B: Copy + Into<f64>> Finish<'_, B> {
                 [s0, s1],
             ) => {
                 let (pair, class) = self.binary(*s0, *s1, one_sided, positive);
-                scores.extend(pair);
+                scores.extend_from_slice(&pair);
                 class
             }
             (Purpose::Classification { .. }, sums) => self.multiclass(sums, scores),
         }
     }
 
+    #[inline]
     fn regression<T: Number>(&self, sums: &[Sum<T>], scores: &mut Vec<T>) {
         let start = scores.len();
         for (target, sum) in sums.iter().enumerate() {
@@ -168,6 +183,7 @@ impl<B: Copy + Into<f64>> Finish<'_, B> {
         }
     }
 
+    #[inline]
     fn binary<T: Number>(&self, mut s0: Sum<T>, mut s1: Sum<T>, one_sided: bool, positive: bool) -> ([T; 2], usize) {
         let both = self.base.len() == 2;
         if both && s1.given {
@@ -196,11 +212,7 @@ impl<B: Copy + Into<f64>> Finish<'_, B> {
                 pair
             }
             _ if !derived => pair,
-            PostTransform::Logistic => {
-                pair = [-score, score];
-                T::transform(self.post, &mut pair);
-                pair
-            }
+            PostTransform::Logistic => T::logistic_pair(score),
             _ if one_sided && positive => [T::nearest(1.0) - score, score],
             _ => [-score, score],
         };
@@ -222,5 +234,95 @@ impl<B: Copy + Into<f64>> Finish<'_, B> {
         scores.extend(sums.iter().map(|s| s.score));
         T::transform(self.post, &mut scores[start..]);
         best.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::linear::Labels;
+    use crate::program::Slice;
+
+    fn sum(score: Option<f32>) -> Sum<f32> {
+        Sum {
+            score: score.unwrap_or_default(),
+            given: score.is_some(),
+        }
+    }
+
+    fn binary(scores: [Option<f32>; 2], base: &[f32], one_sided: bool, post: PostTransform) -> (Vec<f32>, usize) {
+        let purpose = Purpose::Classification {
+            labels: Labels::Int64(Slice::default()),
+            one_sided,
+            positive: scores.iter().flatten().all(|&s| s >= 0.0),
+        };
+        let finish = Finish {
+            purpose: &purpose,
+            aggregate: Aggregate::Sum,
+            trees: 1,
+            base,
+            post,
+        };
+        let mut out = Vec::new();
+        let class = finish.row(&mut scores.map(sum), &mut out);
+        (out, class)
+    }
+
+    /// The answers of ONNX Runtime 1.32.
+    #[test]
+    fn two_classes_are_scored_as_onnx_runtime_does() {
+        use PostTransform::{None as Plain, Softmax};
+        type Case<'a> = ([Option<f32>; 2], &'a [f32], bool, PostTransform, [f32; 2], usize);
+        let cases: [Case<'_>; 10] = [
+            ([Some(-2.0), None], &[], true, Plain, [2.0, -2.0], 0),
+            ([Some(0.25), None], &[], true, Plain, [0.75, 0.25], 0),
+            ([Some(0.25), None], &[0.5], true, Plain, [0.25, 0.75], 1),
+            ([Some(-2.0), None], &[0.25, 0.125], true, Plain, [-1.75, 0.0], 0),
+            ([None, Some(-2.0)], &[0.25], true, Plain, [0.0, -2.0], 0),
+            ([None, Some(-2.0)], &[0.25, 0.125], true, Plain, [0.0, 0.125], 1),
+            ([Some(0.75), Some(0.25)], &[], false, Plain, [0.75, 0.25], 1),
+            ([Some(0.75), Some(0.25)], &[0.25], false, Plain, [1.0, 0.25], 1),
+            (
+                [Some(-0.75), Some(0.25)],
+                &[0.25, 0.125],
+                false,
+                Plain,
+                [0.625, -0.625],
+                0,
+            ),
+            ([Some(-2.0), None], &[], true, Softmax, [2.0, -2.0], 0),
+        ];
+        for case in cases {
+            let (scores, base, one_sided, post, expected, class) = case;
+            assert_eq!(
+                binary(scores, base, one_sided, post),
+                (expected.to_vec(), class),
+                "{case:?}"
+            );
+        }
+        let (scores, class) = binary([Some(0.25), None], &[], true, PostTransform::Logistic);
+        assert_eq!((scores, class), (vec![logistic(-0.25), logistic(0.25)], 0));
+    }
+
+    #[test]
+    fn a_score_that_no_leaf_spoke_for_has_no_base_value() {
+        let finish = Finish {
+            purpose: &Purpose::Regression,
+            aggregate: Aggregate::Average,
+            trees: 2,
+            base: &[1.0f32, 5.0],
+            post: PostTransform::None,
+        };
+        let mut out = Vec::new();
+        finish.row(&mut [sum(Some(3.0)), sum(None)], &mut out);
+        assert_eq!(out, [2.5, 0.0]);
+    }
+
+    #[test]
+    fn logistic_pairs_have_the_bits_of_the_function() {
+        for x in [0.0f32, -0.0, 0.3, -0.3, 17.5, -17.5, 200.0, -200.0, 1e-9] {
+            let pair = f32::logistic_pair(x).map(f32::to_bits);
+            assert_eq!(pair, [logistic(-x), logistic(x)].map(f32::to_bits), "{x}");
+        }
     }
 }
