@@ -554,7 +554,11 @@ impl<'a> Draft<'a> {
         progress: &dyn Progress,
     ) -> anyhow::Result<()> {
         let run = |loaded: &mut snapshot::Loaded, manifest: &Manifest| {
-            Answers::of(loaded, manifest, data, rows.clone(), progress)
+            let answers = Answers::of(loaded, manifest, data, rows.clone(), progress)?;
+            match &answers.first_rejection {
+                Some(first) if answers.failed == rows.len() => bail!("{first}"),
+                _ => Ok(answers),
+            }
         };
         let batch = manifest.batch;
         let mut first_error = None;

@@ -185,6 +185,8 @@ pub struct Answers {
     pub good: usize,
     /// Refused rows.
     pub rejected: usize,
+    /// Those of them that the signature accepts and the model does not run on.
+    pub failed: usize,
     /// The first refused row and why.
     pub first_rejection: Option<String>,
     /// All scores of each accepted row.
@@ -236,6 +238,7 @@ impl Answers {
             for (at, (entry, &row)) in entries.into_iter().zip(chunk).enumerate() {
                 if observation.status[at] != 0 {
                     answers.rejected += 1;
+                    answers.failed += usize::from(entry["error"]["type"] == "urn:modelet:problem:model-failed");
                     answers
                         .first_rejection
                         .get_or_insert_with(|| format!("row {}, {}", row + 1, faults(&entry)));
