@@ -53,7 +53,7 @@ impl Similarity {
         match self {
             Similarity::Linear => row_product(row, vectors, lanes, out),
             Similarity::Poly { gamma, coef0, degree } => {
-                fused_product(row, vectors, (gamma, coef0), out);
+                scaled_product(row, vectors, (gamma, coef0), lanes, out);
                 for s in out {
                     *s = match degree {
                         2.0 => *s * *s,
@@ -74,17 +74,22 @@ impl Similarity {
                     .for_each(|s| *s = libm::exp(f64::from(-gamma * *s)) as f32);
             }
             Similarity::Sigmoid { gamma, coef0 } => {
-                fused_product(row, vectors, (gamma, coef0), out);
+                scaled_product(row, vectors, (gamma, coef0), lanes, out);
                 out.iter_mut().for_each(|s| *s = libm::tanhf(*s));
             }
         }
     }
 }
 
-/// `gamma x·v + coef0` for each vector, every product fused with its addition,
-/// as ONNX Runtime computes it: float64 holds the product, and its sum is then
-/// rounded to float32.
-fn fused_product(row: &[f32], vectors: &[f32], (gamma, coef0): (f32, f32), out: &mut [f32]) {
+/// `gamma x·v + coef0` for each vector.
+///
+/// Unless gamma is 1, ONNX Runtime fuses every product with its addition: here
+/// float64 holds the product, and its sum is then rounded to float32.
+fn scaled_product(row: &[f32], vectors: &[f32], (gamma, coef0): (f32, f32), lanes: &mut [f32], out: &mut [f32]) {
+    if gamma == 1.0 {
+        row_product(row, vectors, lanes, out);
+        return out.iter_mut().for_each(|s| *s += coef0);
+    }
     let fused = |a: f32, b: f32, c: f32| (f64::from(a) * f64::from(b) + f64::from(c)) as f32;
     out.fill(0.0);
     for (&x, vectors) in row.iter().zip(vectors.chunks_exact(out.len())) {
@@ -519,7 +524,8 @@ mod tests {
     fn pairs_vote_and_their_scores_are_the_answer() {
         // (0, 1): x + 4 x - 6; (0, 2): x - 3 x; (1, 2): 4 x - 3 x + 1.
         let out = answer(three(PostTransform::None, &[]), floats(&[2, 1], &[1.0, -2.0])).unwrap();
-        assert_eq!(out[0], texts(&[2], &["b", "c"]));
+        // Of as many votes the first.
+        assert_eq!(out[0], texts(&[2], &["b", "a"]));
         assert_eq!(out[1], floats(&[2, 3], &[-1.0, -2.0, 2.0, -16.0, 4.0, -1.0]));
     }
 
