@@ -602,7 +602,9 @@ mod tests {
             Case("1e3 .5 -inf", Values::Number(vec![1000.0, 0.5, f64::NEG_INFINITY])),
             Case("True FALSE NA", Values::Boolean(vec![Some(true), Some(false), None])),
             Case("True 1 0", text(&["True", "1", "0"])),
-            Case("a null b", text(&["a", "", "b"])),
+            // Its feature says whether this is a category.
+            Case("a null b", text(&["a", "null", "b"])),
+            Case("a _ b", text(&["a", "", "b"])),
             Case("2024-01-31 _ x", text(&["2024-01-31", "", "x"])),
             Case("NA <NA> #N/A", Values::Number(vec![nan; 3])),
             Case(
