@@ -190,16 +190,21 @@ impl<'a> Columns<'a> {
 
     fn feature(&self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
         let feature = &self.manifest.features[index];
+        let dtype = self.manifest.inputs[feature.input as usize].dtype;
         if self.format == Format::Csv {
             chunk.csv_cell(match cell {
-                Cell::Csv(text) if data::is_missing(text) && !names_category(feature, text) => "",
+                // Text that the model itself gets is taken as it stands.
+                Cell::Csv(text)
+                    if dtype != Dtype::String && data::is_missing(text) && !names_category(feature, text) =>
+                {
+                    ""
+                }
                 Cell::Csv(text) => text,
                 _ => "",
             });
             return;
         }
         chunk.json_member(&feature.name);
-        let dtype = self.manifest.inputs[feature.input as usize].dtype;
         typed(&mut chunk.body, feature, dtype, cell);
     }
 }
