@@ -309,8 +309,7 @@ pub(crate) mod testing {
     pub(crate) fn finish(builder: Builder, outputs: Vec<Source>, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let count = outputs.len();
         let image = builder.finish(outputs);
-        let len = image.len();
-        let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
+        let program = Program::load(Image::from(image)).map_err(|e| e.to_string())?;
         let mut workspace = Workspace::default();
         workspace.run(&program, inputs).map_err(|e| e.to_string())?;
         let output = |i| workspace.output(&program, inputs, i).unwrap().to_tensor();

@@ -311,6 +311,14 @@ pub struct Image {
     len: usize,
 }
 
+impl From<Vec<u8>> for Image {
+    /// The image that is the whole buffer.
+    fn from(buffer: Vec<u8>) -> Image {
+        let len = buffer.len();
+        Image::new(buffer, 0, len)
+    }
+}
+
 impl Image {
     /// The image made of `buffer[from..to]`.
     ///

@@ -32,6 +32,18 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// All of them.
+    pub const ALL: [Dtype; 8] = [
+        Dtype::Float32,
+        Dtype::Float64,
+        Dtype::Int64,
+        Dtype::Int32,
+        Dtype::Bool,
+        Dtype::String,
+        Dtype::Uint8,
+        Dtype::Int8,
+    ];
+
     /// Name as numpy and ONNX Runtime print it.
     pub fn name(self) -> &'static str {
         match self {
@@ -376,6 +388,26 @@ macro_rules! writers {
 }
 
 impl Tensor {
+    /// A tensor of this shape in which all is 0, false or the empty text.
+    pub fn zeros(dtype: Dtype, shape: Shape) -> Tensor {
+        let len = shape.len();
+        let data = match dtype {
+            Dtype::Float32 => Data::Float32(vec![0.0; len]),
+            Dtype::Float64 => Data::Float64(vec![0.0; len]),
+            Dtype::Int64 => Data::Int64(vec![0; len]),
+            Dtype::Int32 => Data::Int32(vec![0; len]),
+            Dtype::Bool => Data::Bool(vec![0; len]),
+            Dtype::Uint8 => Data::Uint8(vec![0; len]),
+            Dtype::Int8 => Data::Int8(vec![0; len]),
+            Dtype::String => {
+                let mut strings = Strings::default();
+                (0..len).for_each(|_| strings.push(""));
+                Data::String(strings)
+            }
+        };
+        Tensor { shape, data }
+    }
+
     writers! {
         write_f32 Float32 f32;
         write_f64 Float64 f64;

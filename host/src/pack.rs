@@ -496,7 +496,7 @@ impl<'a> Draft<'a> {
             // tract's graph is made for one record.
             _ => return Ok(false),
         };
-        let program = Program::load(Image::new(image.to_vec(), 0, image.len()))?;
+        let program = Program::load(Image::from(image.to_vec()))?;
         let of = |start, count| rows::tensors(&derived.features, &derived.inputs, data, start, count);
         Ok(batch::keeps_rows_apart(&program, [&of(0, 5), &of(5, 7)]))
     }
@@ -859,7 +859,7 @@ fn stem(path: &Path) -> String {
 fn columns_needed(image: &[u8]) -> Option<u64> {
     use modelet::ops::Op;
     use modelet::program::Source;
-    let program = Program::load(Image::new(image.to_vec(), 0, image.len())).ok()?;
+    let program = Program::load(Image::from(image.to_vec())).ok()?;
     let first = program
         .instructions()
         .iter()

@@ -231,8 +231,7 @@ pub(crate) mod tests {
         let results = builder.push(op, sources);
         let count = results.len();
         let image = builder.finish(results);
-        let len = image.len();
-        let program = Program::load(Image::new(image, 0, len)).unwrap();
+        let program = Program::load(Image::from(image)).unwrap();
         let mut workspace = Workspace::default();
         workspace.run(&program, operands)?;
         Ok((0..count)
@@ -308,7 +307,6 @@ pub(crate) mod tests {
         };
         let outputs = builder.push(Op::OneHot(op), vec![crate::program::Source::Input(0)]);
         let image = builder.finish(outputs);
-        let len = image.len();
-        assert!(Program::load(Image::new(image, 0, len)).is_err());
+        assert!(Program::load(Image::from(image)).is_err());
     }
 }

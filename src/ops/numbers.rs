@@ -63,8 +63,7 @@ pub(crate) fn run(op: crate::ops::Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, 
     let outputs = builder.push(op, sources);
     let count = outputs.len();
     let image = builder.finish(outputs);
-    let len = image.len();
-    let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
+    let program = Program::load(Image::from(image)).map_err(|e| e.to_string())?;
     let mut workspace = crate::engine::Workspace::default();
     workspace.run(&program, inputs).map_err(|e| e.to_string())?;
     let result = |i| workspace.output(&program, inputs, i).map(|view| view.to_tensor());

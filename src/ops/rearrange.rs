@@ -4,7 +4,7 @@
 use super::{Kernel, axis, integers};
 use crate::engine::{Operands, RunError, Scratch};
 use crate::program::Constants;
-use crate::tensor::{Dtype, RANK_MAX, Shape, Tensor, View};
+use crate::tensor::{RANK_MAX, Shape, Tensor, View};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -104,23 +104,6 @@ pub(crate) fn append_strided(x: View<'_>, start: usize, dims: &[usize], steps: &
     }
 }
 
-/// A tensor of one 0 (or the empty string) of this type.
-pub(crate) fn zero(dtype: Dtype) -> Tensor {
-    let shape = Shape::vector(1);
-    let mut tensor = Tensor::default();
-    match dtype {
-        Dtype::Float32 => tensor.write_f32(shape).push(0.0),
-        Dtype::Float64 => tensor.write_f64(shape).push(0.0),
-        Dtype::Int64 => tensor.write_i64(shape).push(0),
-        Dtype::Int32 => tensor.write_i32(shape).push(0),
-        Dtype::Bool => tensor.write_bool(shape).push(0),
-        Dtype::Uint8 => tensor.write_u8(shape).push(0),
-        Dtype::Int8 => tensor.write_i8(shape).push(0),
-        Dtype::String => tensor.write_strings(shape).push(""),
-    }
-    tensor
-}
-
 impl Kernel for Rearrange {
     const NAME: &'static str = "Rearrange";
     const INPUTS: RangeInclusive<usize> = 1..=5;
@@ -191,13 +174,7 @@ fn slice(operands: &Operands<'_>, x: View<'_>, out: &mut Tensor) -> Result<(), R
     let mut start = 0usize;
     let mut seen = [false; RANK_MAX];
     for i in 0..count {
-        let at = match axes {
-            Some(axes) => i32::try_from(axes[i])
-                .ok()
-                .and_then(|a| axis(a, rank))
-                .ok_or_else(wrong)?,
-            None => i,
-        };
+        let at = axis_at(axes, i, rank).ok_or_else(wrong)?;
         let step = steps.map_or(1, |s| s[i]);
         if step == 0 || std::mem::replace(&mut seen[at], true) {
             return Err(wrong());
@@ -287,6 +264,15 @@ fn tile(operands: &Operands<'_>, x: View<'_>, out: &mut Tensor) -> Result<(), Ru
     Ok(())
 }
 
+/// The axis that the entry at `index` of a list of axes names, or that of this
+/// number where no list is given.
+fn axis_at(axes: Option<super::Few>, index: usize, rank: usize) -> Option<usize> {
+    match axes {
+        Some(axes) => axis(i32::try_from(axes[index]).ok()?, rank),
+        None => Some(index),
+    }
+}
+
 fn pad(operands: &Operands<'_>, x: View<'_>, mode: PadMode, out: &mut Tensor) -> Result<(), RunError> {
     let wrong = || operands.shape_error("a count of elements before and after each axis", x.shape);
     let pads = integers(operands, 1)?.ok_or_else(wrong)?;
@@ -298,16 +284,10 @@ fn pad(operands: &Operands<'_>, x: View<'_>, mode: PadMode, out: &mut Tensor) ->
     }
     let mut around = [(0i64, 0i64); RANK_MAX];
     for i in 0..count {
-        let at = match axes {
-            Some(axes) => i32::try_from(axes[i])
-                .ok()
-                .and_then(|a| axis(a, rank))
-                .ok_or_else(wrong)?,
-            None => i,
-        };
+        let at = axis_at(axes, i, rank).ok_or_else(wrong)?;
         around[at] = (pads[i], pads[count + i]);
     }
-    let nothing = zero(x.dtype());
+    let nothing = Tensor::zeros(x.dtype(), Shape::vector(1));
     let value = operands.get(2).unwrap_or(nothing.view());
     if value.dtype() != x.dtype() {
         return Err(operands.dtype_error(value.dtype()));
@@ -418,7 +398,7 @@ fn trilu(operands: &Operands<'_>, x: View<'_>, upper: bool, out: &mut Tensor) ->
         Some(k) => *k.first().ok_or_else(|| operands.shape_error("a diagonal", x.shape))?,
         None => 0,
     };
-    let nothing = zero(x.dtype());
+    let nothing = Tensor::zeros(x.dtype(), Shape::vector(1));
     out.begin(x.dtype(), x.shape);
     if x.shape.is_empty() {
         return Ok(());

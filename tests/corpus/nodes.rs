@@ -191,8 +191,7 @@ fn node(case: &Path) -> anyhow::Result<Outcome> {
         Ok(lowered) => lowered,
         Err(refused) => return Ok(Outcome::Unsupported(format!("{}: {}", refused.operator, refused.why))),
     };
-    let len = lowered.image.len();
-    let program = Program::load(Image::new(lowered.image, 0, len))?;
+    let program = Program::load(Image::from(lowered.image))?;
     let mut workspace = Workspace::default();
     for set in 0.. {
         let folder = case.join(format!("test_data_set_{set}"));

@@ -5,7 +5,7 @@ use crate::{Ending, Target};
 use anyhow::{Context, anyhow};
 use modelet::engine::Workspace;
 use modelet::program::{Image, Program};
-use modelet::tensor::{Data, Dtype, Shape, Strings, Tensor};
+use modelet::tensor::{Dtype, Shape, Tensor};
 use modelet_host::pack::{graph_inputs, lower, onnx, survey};
 use prost::Message;
 use std::path::Path;
@@ -140,16 +140,6 @@ impl Target for Programs {
     }
 
     fn run(&mut self, case: &[u8]) -> Result<Ending, String> {
-        const DTYPES: [Dtype; 8] = [
-            Dtype::Float32,
-            Dtype::Float64,
-            Dtype::Int64,
-            Dtype::Int32,
-            Dtype::Bool,
-            Dtype::String,
-            Dtype::Uint8,
-            Dtype::Int8,
-        ];
         let Some((&[dtype, rank, rows, columns], image)) = case.split_first_chunk() else {
             return Ok(Ending::Refused);
         };
@@ -158,7 +148,7 @@ impl Target for Programs {
         };
         let dims = [usize::from(rows), usize::from(columns), 2];
         let dims = &dims[..usize::from(rank).min(3)];
-        let Some(zeros) = zeros(DTYPES[usize::from(dtype) % DTYPES.len()], dims) else {
+        let Some(zeros) = zeros(Dtype::ALL[usize::from(dtype) % Dtype::ALL.len()], dims) else {
             return Ok(Ending::Refused);
         };
         // A model always has as many inputs as its program.
@@ -194,8 +184,7 @@ fn joined(prefix: &[u8], header: &[u8], constants: &[u8]) -> Vec<u8> {
 }
 
 fn load(image: Vec<u8>) -> Result<Program, String> {
-    let len = image.len();
-    Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())
+    Program::load(Image::from(image)).map_err(|e| e.to_string())
 }
 
 /// Runs the program twice, the second time with the buffers of the first.
@@ -228,22 +217,7 @@ fn run(program: &Program, inputs: &[Tensor]) -> Result<Ending, String> {
 /// `None` if it would be larger than what any test should run.
 fn zeros(dtype: Dtype, dims: &[usize]) -> Option<Tensor> {
     let shape = Shape::new(dims).filter(|shape| shape.len() <= INPUT_MAX)?;
-    let len = shape.len();
-    let data = match dtype {
-        Dtype::Float32 => Data::Float32(vec![0.0; len]),
-        Dtype::Float64 => Data::Float64(vec![0.0; len]),
-        Dtype::Int64 => Data::Int64(vec![0; len]),
-        Dtype::Int32 => Data::Int32(vec![0; len]),
-        Dtype::Bool => Data::Bool(vec![0; len]),
-        Dtype::Uint8 => Data::Uint8(vec![0; len]),
-        Dtype::Int8 => Data::Int8(vec![0; len]),
-        Dtype::String => {
-            let mut strings = Strings::default();
-            (0..len).for_each(|_| strings.push(""));
-            Data::String(strings)
-        }
-    };
-    Some(Tensor { shape, data })
+    Some(Tensor::zeros(dtype, shape))
 }
 
 const OPERATORS: &str = "Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitwiseAnd \

@@ -150,9 +150,8 @@ fn program(component: &Path) -> Result<(Vec<u8>, usize)> {
 impl Native {
     fn load(case: &Case) -> Result<Native> {
         let (image, output) = program(&case.component)?;
-        let len = image.len();
         Ok(Native {
-            program: Program::load(Image::new(image, 0, len))?,
+            program: Program::load(Image::from(image))?,
             workspace: Workspace::default(),
             inputs: [Tensor::default()],
             output,

@@ -38,8 +38,7 @@ pub extern "C" fn load() -> u32 {
     let mut state = state();
     let Some(state) = state.as_mut() else { return 0 };
     let image = std::mem::take(&mut state.image);
-    let len = image.len();
-    state.program = Program::load(Image::new(image, 0, len)).ok();
+    state.program = Program::load(Image::from(image)).ok();
     state.program.is_some().into()
 }
 

@@ -566,8 +566,7 @@ fn fold_all(op: Op, constants: &[Option<&Tensor>]) -> Why<Vec<Tensor>> {
         return Err("constants that are too large".into());
     }
     let image = builder.finish(outputs);
-    let len = image.len();
-    let program = Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())?;
+    let program = Program::load(Image::from(image)).map_err(|e| e.to_string())?;
     let mut workspace = Workspace::default();
     workspace.run(&program, &inputs).map_err(|e| e.to_string())?;
     let output = |i| workspace.output(&program, &inputs, i).map(|view| view.to_tensor());

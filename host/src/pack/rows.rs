@@ -7,7 +7,7 @@ use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;
 use modelet::signature::{Category, Feature, FeatureType, Input, Labels, Manifest};
-use modelet::tensor::{Data, Dtype, Shape, Strings, Tensor};
+use modelet::tensor::{Data, Dtype, Shape, Tensor};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -64,18 +64,14 @@ pub fn tensors(
             let mut dims = vec![count];
             dims.extend(input.shape.iter().map(|&d| d as usize));
             let shape = Shape::new(&dims).unwrap_or_default();
-            let len = shape.len();
-            let data = match input.dtype {
-                Dtype::Float32 => Data::Float32(vec![0.0; len]),
-                Dtype::Float64 => Data::Float64(vec![0.0; len]),
-                Dtype::Int64 => Data::Int64(vec![0; len]),
-                Dtype::Int32 => Data::Int32(vec![0; len]),
-                Dtype::Bool => Data::Bool(vec![0; len]),
-                Dtype::Uint8 => Data::Uint8(vec![0; len]),
-                Dtype::Int8 => Data::Int8(vec![0; len]),
-                Dtype::String => Data::String(Strings::default()),
-            };
-            Tensor { shape, data }
+            match input.dtype {
+                // Texts are appended below.
+                Dtype::String => Tensor {
+                    shape,
+                    data: Data::empty(Dtype::String),
+                },
+                dtype => Tensor::zeros(dtype, shape),
+            }
         })
         .collect();
     for row in start..start + count {

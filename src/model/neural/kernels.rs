@@ -9,7 +9,7 @@ use super::{datum_type, from_tract, to_tract};
 use crate::engine::Workspace;
 use crate::program::graph::{ATTRIBUTE, OPERATOR};
 use crate::program::{Image, Program};
-use crate::tensor::{Data, Dtype, Shape, Strings, Tensor};
+use crate::tensor::{Dtype, Shape, Tensor};
 use std::sync::Arc;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
@@ -41,8 +41,7 @@ fn parse(
     let Some(image) = node.attribute.iter().find(|a| a.name == ATTRIBUTE) else {
         bail!("{OPERATOR} without a program");
     };
-    let image = Image::new(image.s.clone(), 0, image.s.len());
-    let program = Program::load(image).map_err(|e| format_err!("{e}"))?;
+    let program = Program::load(Image::from(image.s.clone())).map_err(|e| format_err!("{e}"))?;
     if program.input_count() != node.input.len() || program.output_count() != node.output.len() {
         bail!("the program has other inputs or outputs than its node");
     }
@@ -83,33 +82,11 @@ impl Kernels {
 
 fn zeros(dtype: DatumType, dims: &[usize]) -> TractResult<Tensor> {
     let shape = Shape::new(dims).with_context(|| format!("shape {dims:?}"))?;
-    let len = shape.len();
-    let dtypes = [
-        Dtype::Float32,
-        Dtype::Float64,
-        Dtype::Int64,
-        Dtype::Int32,
-        Dtype::Bool,
-        Dtype::String,
-        Dtype::Uint8,
-        Dtype::Int8,
-    ];
-    let known = dtypes.into_iter().find(|&d| datum_type(d) == dtype);
-    let mut data = Data::empty(known.with_context(|| format!("an operand of type {dtype:?}"))?);
-    match &mut data {
-        Data::Float32(v) => v.resize(len, 0.0),
-        Data::Float64(v) => v.resize(len, 0.0),
-        Data::Int64(v) => v.resize(len, 0),
-        Data::Int32(v) => v.resize(len, 0),
-        Data::Bool(v) | Data::Uint8(v) => v.resize(len, 0),
-        Data::Int8(v) => v.resize(len, 0),
-        Data::String(v) => {
-            let mut strings = Strings::default();
-            (0..len).for_each(|_| strings.push(""));
-            *v = strings;
-        }
-    }
-    Ok(Tensor { shape, data })
+    let known = Dtype::ALL.into_iter().find(|&d| datum_type(d) == dtype);
+    Ok(Tensor::zeros(
+        known.with_context(|| format!("an operand of type {dtype:?}"))?,
+        shape,
+    ))
 }
 
 impl Expansion for Kernels {

@@ -343,8 +343,7 @@ mod tests {
         };
         let inputs = ["x", "t", "s"].map(|name| (name.to_owned(), Dtype::Float32));
         let image = lower(&model, &inputs).unwrap().image;
-        let len = image.len();
-        let program = Program::load(Image::new(image, 0, len)).unwrap();
+        let program = Program::load(Image::from(image)).unwrap();
         let given = [
             floats(&[2, 1], &[10., 20.]),
             floats(&[2, 1], &[1., 2.]),

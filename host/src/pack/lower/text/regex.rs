@@ -403,8 +403,7 @@ mod tests {
         let mut builder = Builder::new(1);
         let outputs = builder.push(Op::RegexFullMatch(RegexFullMatch { regex }), vec![Source::Input(0)]);
         let image = builder.finish(outputs);
-        let len = image.len();
-        let program = Program::load(Image::new(image, 0, len)).unwrap();
+        let program = Program::load(Image::from(image)).unwrap();
         let mut strings = Strings::default();
         strings.push(text);
         let x = [Tensor {

@@ -445,8 +445,7 @@ fn image(node: Node, dtype: Dtype) -> Result<Vec<u8>, String> {
 }
 
 fn load(image: Vec<u8>) -> Result<Program, String> {
-    let len = image.len();
-    Program::load(Image::new(image, 0, len)).map_err(|e| e.to_string())
+    Program::load(Image::from(image)).map_err(|e| e.to_string())
 }
 
 fn scores(program: &Program, input: Tensor) -> Result<Vec<f64>, String> {
