@@ -260,11 +260,11 @@ pub(crate) fn place(index: i64, len: usize) -> Option<usize> {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::Op;
-    use crate::engine::Workspace;
+    use crate::engine::{RunError, Workspace};
     use crate::program::{Builder, Image, Program, Source};
     use crate::tensor::{Data, Shape, Strings, Tensor};
 
-    fn tensor(dims: &[usize], data: Data) -> Tensor {
+    pub(crate) fn tensor(dims: &[usize], data: Data) -> Tensor {
         let shape = Shape::new(dims).unwrap();
         assert_eq!(shape.len(), data.len());
         Tensor { shape, data }
@@ -305,14 +305,40 @@ pub(crate) mod testing {
         finish(builder, results, &inputs)
     }
 
+    /// [`run`] where all operands are given.
+    pub(crate) fn apply(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        outputs(&program(|_| op, operands)?, operands).map_err(|e| e.to_string())
+    }
+
+    /// [`apply`] for an operator with arrays of its own, which `make` builds.
+    pub(crate) fn apply_made(
+        make: impl FnOnce(&mut Builder) -> Op,
+        operands: &[Tensor],
+    ) -> Result<Vec<Tensor>, RunError> {
+        outputs(&program(make, operands).unwrap(), operands)
+    }
+
+    fn program(make: impl FnOnce(&mut Builder) -> Op, operands: &[Tensor]) -> Result<Program, String> {
+        let mut builder = Builder::new(operands.len() as u16);
+        let op = make(&mut builder);
+        let sources = (0..operands.len() as u16).map(Source::Input).collect();
+        let results = builder.push(op, sources);
+        load(builder, results)
+    }
+
     /// Loads the program, runs it, and gives its outputs.
-    pub(crate) fn finish(builder: Builder, outputs: Vec<Source>, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-        let count = outputs.len();
-        let image = builder.finish(outputs);
-        let program = Program::load(Image::from(image)).map_err(|e| e.to_string())?;
+    pub(crate) fn finish(builder: Builder, results: Vec<Source>, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        outputs(&load(builder, results)?, inputs).map_err(|e| e.to_string())
+    }
+
+    fn load(builder: Builder, results: Vec<Source>) -> Result<Program, String> {
+        Program::load(Image::from(builder.finish(results))).map_err(|e| e.to_string())
+    }
+
+    fn outputs(program: &Program, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let mut workspace = Workspace::default();
-        workspace.run(&program, inputs).map_err(|e| e.to_string())?;
-        let output = |i| workspace.output(&program, inputs, i).unwrap().to_tensor();
-        Ok((0..count).map(output).collect())
+        workspace.run(program, inputs)?;
+        let output = |i| workspace.output(program, inputs, i).unwrap().to_tensor();
+        Ok((0..program.output_count()).map(output).collect())
     }
 }

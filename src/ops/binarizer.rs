@@ -47,7 +47,7 @@ impl Kernel for Binarizer {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor};
+    use crate::ops::testing::{apply_made, tensor};
     use crate::tensor::Data;
 
     #[test]
@@ -55,10 +55,10 @@ mod tests {
         let op = |_: &mut _| Op::Binarizer(Binarizer { threshold: 1.0 });
         let x = tensor(&[3], Data::Float32(vec![1.0, 1.5, f32::NEG_INFINITY]));
         assert_eq!(
-            run(op, &[x]).unwrap()[0],
+            apply_made(op, &[x]).unwrap()[0],
             tensor(&[3], Data::Float32(vec![0.0, 1.0, 0.0]))
         );
         let nan = tensor(&[1], Data::Float32(vec![f32::NAN]));
-        assert!(matches!(run(op, &[nan]), Err(RunError::Value { .. })));
+        assert!(matches!(apply_made(op, &[nan]), Err(RunError::Value { .. })));
     }
 }

@@ -245,11 +245,11 @@ mod tests {
     use super::*;
     use crate::engine::RunError;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor, texts};
+    use crate::ops::testing::{apply_made, tensor, texts};
     use crate::tensor::Data;
 
     fn cast(to: Dtype, x: Tensor) -> Result<Tensor, RunError> {
-        run(|_| Op::Cast(Cast { to }), &[x]).map(|mut results| results.remove(0))
+        apply_made(|_| Op::Cast(Cast { to }), &[x]).map(|mut results| results.remove(0))
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Kernel for Einsum {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             let counted =
                 |dims: &&[usize]| tensor(dims, Data::Int32((1..=dims.iter().product::<usize>() as i32).collect()));
             let inputs: Vec<Tensor> = shapes.iter().map(counted).collect();
-            run(Op::Einsum(op), &inputs).map(|mut out| out.swap_remove(0))
+            apply(Op::Einsum(op), &inputs).map(|mut out| out.swap_remove(0))
         };
         let is = |dims: &[usize], values: &[i32]| Ok(tensor(dims, Data::Int32(values.to_vec())));
         assert_eq!(einsum(&["ij"], "ji", &[&[1, 2]]), is(&[2, 1], &[1, 2]));

@@ -663,7 +663,7 @@ impl Broadcast {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     #[test]
@@ -735,7 +735,7 @@ mod tests {
 
     fn binary(op: Binary, a: Data, b: Data) -> Result<Data, String> {
         let (a, b) = (tensor(&[a.len()], a), tensor(&[b.len()], b));
-        run(Op::Binary(op), &[a, b]).map(|mut out| out.swap_remove(0).data)
+        apply(Op::Binary(op), &[a, b]).map(|mut out| out.swap_remove(0).data)
     }
 
     #[test]
@@ -818,8 +818,8 @@ mod tests {
     fn a_list_a_channel_aligns_with_its_axis() {
         let x = tensor(&[2, 3, 1, 2], Data::Float32(vec![0.0; 12]));
         let y = tensor(&[3], Data::Float32(vec![1.0, 2.0, 3.0]));
-        let out = run(Op::Align(Align { axis: 1 }), &[x.clone(), y.clone()]).unwrap();
+        let out = apply(Op::Align(Align { axis: 1 }), &[x.clone(), y.clone()]).unwrap();
         assert_eq!(out[0].shape.dims(), [3, 1, 1]);
-        assert!(run(Op::Align(Align { axis: 1 }), &[y, x]).is_err());
+        assert!(apply(Op::Align(Align { axis: 1 }), &[y, x]).is_err());
     }
 }

@@ -75,7 +75,7 @@ impl Kernel for FeatureVectorizer {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor, texts};
+    use crate::ops::testing::{apply_made, tensor, texts};
     use crate::tensor::Data;
 
     #[test]
@@ -83,11 +83,11 @@ mod tests {
         let op = |_: &mut _| Op::FeatureVectorizer(FeatureVectorizer { sizes: vec![1, 3] });
         let a = tensor(&[2, 2], Data::Int64(vec![1, 2, 3, 4]));
         let b = tensor(&[2, 2], Data::Float64(vec![0.5, 0.25, f64::NAN, 1e39]));
-        let result = run(op, &[a.clone(), b]).unwrap();
+        let result = apply_made(op, &[a.clone(), b]).unwrap();
         let Data::Float32(v) = &result[0].data else { panic!() };
         assert_eq!(v[..4], [1.0, 0.5, 0.25, 0.0]);
         assert!(v[4] == 3.0 && v[5].is_nan() && v[6] == f32::INFINITY && v[7] == 0.0);
         let wrong = texts(&[2, 1], &["a", "b"]);
-        assert!(matches!(run(op, &[a, wrong]), Err(RunError::Dtype { .. })));
+        assert!(matches!(apply_made(op, &[a, wrong]), Err(RunError::Dtype { .. })));
     }
 }

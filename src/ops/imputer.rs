@@ -100,7 +100,7 @@ impl Kernel for Imputer {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor};
+    use crate::ops::testing::{apply_made, tensor};
     use crate::program::Builder;
     use crate::tensor::Data;
 
@@ -114,16 +114,16 @@ mod tests {
     #[test]
     fn nan_is_replaced_by_the_value_of_its_column_or_by_the_only_one() {
         let x = tensor(&[2, 2], Data::Float32(vec![f32::NAN, 1.0, 2.0, f32::NAN]));
-        let by_column = run(floats(f32::NAN, &[7.0, 8.0]), std::slice::from_ref(&x)).unwrap();
+        let by_column = apply_made(floats(f32::NAN, &[7.0, 8.0]), std::slice::from_ref(&x)).unwrap();
         assert_eq!(by_column[0], tensor(&[2, 2], Data::Float32(vec![7.0, 1.0, 2.0, 8.0])));
-        let by_first = run(floats(f32::NAN, &[9.0]), &[x]).unwrap();
+        let by_first = apply_made(floats(f32::NAN, &[9.0]), &[x]).unwrap();
         assert_eq!(by_first[0], tensor(&[2, 2], Data::Float32(vec![9.0, 1.0, 2.0, 9.0])));
     }
 
     #[test]
     fn nan_stays_where_a_number_is_replaced() {
         let x = tensor(&[3], Data::Float64(vec![-1.0, f64::NAN, 3.0]));
-        let result = run(floats(-1.0, &[0.5]), &[x]).unwrap();
+        let result = apply_made(floats(-1.0, &[0.5]), &[x]).unwrap();
         let Data::Float64(v) = &result[0].data else { panic!() };
         assert!(v[0] == 0.5 && v[1].is_nan() && v[2] == 3.0);
     }
@@ -138,7 +138,7 @@ mod tests {
                 values,
             })
         };
-        let result = run(op, &[x]).unwrap();
+        let result = apply_made(op, &[x]).unwrap();
         assert_eq!(result[0], tensor(&[1, 2], Data::Int64(vec![(1 << 53) + 1, 5])));
     }
 }

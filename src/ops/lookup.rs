@@ -216,40 +216,12 @@ impl Kernel for OneHot {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::engine::Workspace;
     use crate::ops::Op;
+    use crate::ops::testing::{apply_made, tensor, texts};
     use crate::program::{Builder, Image, Program};
-    use crate::tensor::{Data, Strings};
-
-    /// The results of one operator on these operands.
-    pub(crate) fn run(op: impl FnOnce(&mut Builder) -> Op, operands: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let mut builder = Builder::new(operands.len() as u16);
-        let op = op(&mut builder);
-        let sources = (0..operands.len() as u16).map(crate::program::Source::Input).collect();
-        let results = builder.push(op, sources);
-        let count = results.len();
-        let image = builder.finish(results);
-        let program = Program::load(Image::from(image)).unwrap();
-        let mut workspace = Workspace::default();
-        workspace.run(&program, operands)?;
-        Ok((0..count)
-            .map(|i| workspace.output(&program, operands, i).unwrap().to_tensor())
-            .collect())
-    }
-
-    pub(crate) fn tensor(dims: &[usize], data: Data) -> Tensor {
-        let shape = Shape::new(dims).unwrap();
-        assert_eq!(shape.len(), data.len());
-        Tensor { shape, data }
-    }
-
-    pub(crate) fn texts(dims: &[usize], values: &[&str]) -> Tensor {
-        let mut strings = Strings::default();
-        values.iter().for_each(|v| strings.push(v));
-        tensor(dims, Data::String(strings))
-    }
+    use crate::tensor::Data;
 
     #[test]
     fn every_nan_is_one_key_and_so_are_the_zeros() {
@@ -259,7 +231,7 @@ pub(crate) mod tests {
         };
         let x = tensor(&[2, 2], Data::Float32(vec![-f32::NAN, -0.0, 7.0, -1.5]));
         let values = texts(&[4], &["low", "zero", "nan", "other"]);
-        let result = run(op, &[x, values]).unwrap();
+        let result = apply_made(op, &[x, values]).unwrap();
         assert_eq!(result[0], texts(&[2, 2], &["nan", "zero", "other", "low"]));
     }
 
@@ -271,10 +243,10 @@ pub(crate) mod tests {
         };
         let values = tensor(&[5], Data::Int64(vec![10, 11, 12, 13, -1]));
         let x = texts(&[6], &["é", "a", "", "A", "B", "aa"]);
-        let result = run(op, &[x, values.clone()]).unwrap();
+        let result = apply_made(op, &[x, values.clone()]).unwrap();
         assert_eq!(result[0], tensor(&[6], Data::Int64(vec![13, 12, 10, -1, 11, -1])));
         let number = tensor(&[1], Data::Int64(vec![1]));
-        assert!(matches!(run(op, &[number, values]), Err(RunError::Dtype { .. })));
+        assert!(matches!(apply_made(op, &[number, values]), Err(RunError::Dtype { .. })));
     }
 
     #[test]
@@ -291,9 +263,9 @@ pub(crate) mod tests {
         };
         let x = tensor(&[2, 2], Data::Float32(vec![-1.9, f32::NAN, 4.7, f32::INFINITY]));
         let expected = vec![0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0];
-        let result = run(op(true), std::slice::from_ref(&x)).unwrap();
+        let result = apply_made(op(true), std::slice::from_ref(&x)).unwrap();
         assert_eq!(result[0], tensor(&[2, 2, 3], Data::Float32(expected)));
-        assert!(matches!(run(op(false), &[x]), Err(RunError::Value { .. })));
+        assert!(matches!(apply_made(op(false), &[x]), Err(RunError::Value { .. })));
     }
 
     #[test]

@@ -255,12 +255,12 @@ impl Kernel for MatMul {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     fn matmul(a: &[usize], b: &[usize]) -> Result<Tensor, String> {
         let counted = |dims: &[usize]| tensor(dims, Data::Int64((1..=dims.iter().product::<usize>() as i64).collect()));
-        run(Op::MatMul(MatMul), &[counted(a), counted(b)]).map(|mut out| out.swap_remove(0))
+        apply(Op::MatMul(MatMul), &[counted(a), counted(b)]).map(|mut out| out.swap_remove(0))
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         let a = tensor(&[2, 1], Data::Float32(vec![1.0, 2.0]));
         let b = tensor(&[2, 2], Data::Float32(vec![1.0, 2.0, 3.0, 4.0]));
         let c = tensor(&[1], Data::Float32(vec![4.0]));
-        let out = run(Op::Gemm(op), &[a, b, c]).unwrap();
+        let out = apply(Op::Gemm(op), &[a, b, c]).unwrap();
         assert_eq!(out[0], tensor(&[1, 2], Data::Float32(vec![12.0, 24.0])));
     }
 }

@@ -53,27 +53,3 @@ pub(crate) fn write_numbers(out: &mut Tensor, dtype: Dtype, shape: Shape, values
         _ => write_integers(out, dtype, shape, &mut values.map(|v| v as i64)),
     }
 }
-
-/// Runs an operator on tensors, for the tests beside the operators.
-#[cfg(test)]
-pub(crate) fn run(op: crate::ops::Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    use crate::program::{Builder, Image, Program, Source};
-    let mut builder = Builder::new(inputs.len() as u16);
-    let sources = (0..inputs.len() as u16).map(Source::Input).collect();
-    let outputs = builder.push(op, sources);
-    let count = outputs.len();
-    let image = builder.finish(outputs);
-    let program = Program::load(Image::from(image)).map_err(|e| e.to_string())?;
-    let mut workspace = crate::engine::Workspace::default();
-    workspace.run(&program, inputs).map_err(|e| e.to_string())?;
-    let result = |i| workspace.output(&program, inputs, i).map(|view| view.to_tensor());
-    Ok((0..count).filter_map(result).collect())
-}
-
-/// A tensor of these dimensions, for the tests beside the operators.
-#[cfg(test)]
-pub(crate) fn tensor(dims: &[usize], data: crate::tensor::Data) -> Tensor {
-    let shape = Shape::new(dims).expect("the test's shape is small");
-    assert_eq!(shape.len(), data.len());
-    Tensor { shape, data }
-}

@@ -191,11 +191,11 @@ impl Kernel for DynamicQuantize {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     fn quantize(op: Quantize, inputs: &[Tensor]) -> Result<Data, String> {
-        run(Op::Quantize(op), inputs).map(|mut out| out.swap_remove(0).data)
+        apply(Op::Quantize(op), inputs).map(|mut out| out.swap_remove(0).data)
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     fn a_dynamic_scale_covers_the_range_and_zero() {
         let dynamic = |values: &[f32]| {
             let x = tensor(&[values.len()], Data::Float32(values.to_vec()));
-            run(Op::DynamicQuantize(DynamicQuantize), &[x]).unwrap()
+            apply(Op::DynamicQuantize(DynamicQuantize), &[x]).unwrap()
         };
         // The example of the specification.
         let out = dynamic(&[0.0, 2.0, -3.0, -2.5, 1.34, 0.5]);

@@ -379,7 +379,7 @@ impl Kernel for CumSum {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     fn reduce(kind: Reduction, axes: &[i32], keep_dims: bool, x: Tensor) -> Tensor {
@@ -389,7 +389,7 @@ mod tests {
             keep_dims,
             noop_if_empty: false,
         };
-        run(Op::Reduce(op), &[x]).unwrap().swap_remove(0)
+        apply(Op::Reduce(op), &[x]).unwrap().swap_remove(0)
     }
 
     #[test]
@@ -462,9 +462,9 @@ mod tests {
         };
         let x = tensor(&[1, 2], Data::Float32(vec![3.0, -4.0]));
         let none = tensor(&[0], Data::Int64(vec![]));
-        let squares = run(Op::Reduce(op.clone()), &[x.clone(), none]).unwrap();
+        let squares = apply(Op::Reduce(op.clone()), &[x.clone(), none]).unwrap();
         assert_eq!(squares[0], tensor(&[1, 2], Data::Float32(vec![9.0, 16.0])));
-        assert!(run(Op::Reduce(op), &[x, tensor(&[1], Data::Int64(vec![2]))]).is_err());
+        assert!(apply(Op::Reduce(op), &[x, tensor(&[1], Data::Int64(vec![2]))]).is_err());
     }
 
     #[test]
@@ -472,7 +472,7 @@ mod tests {
         let sum = |exclusive, reverse, axis: i64| {
             let x = tensor(&[2, 3], Data::Float64(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
             let op = Op::CumSum(CumSum { exclusive, reverse });
-            run(op, &[x, tensor(&[], Data::Int64(vec![axis]))])
+            apply(op, &[x, tensor(&[], Data::Int64(vec![axis]))])
                 .unwrap()
                 .swap_remove(0)
                 .data

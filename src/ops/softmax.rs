@@ -103,7 +103,7 @@ impl Kernel for Softmax {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         let softmax = |axis, flatten, kind| {
             let x = tensor(&[1, 2, 2], Data::Float32(vec![1.0, 5.0, 1.0, 5.0]));
             let op = Op::Softmax(Softmax { axis, flatten, kind });
-            run(op, &[x]).unwrap().swap_remove(0).data
+            apply(op, &[x]).unwrap().swap_remove(0).data
         };
         assert_eq!(softmax(1, false, Maximum::Soft), Data::Float32(vec![0.5; 4]));
         assert_eq!(

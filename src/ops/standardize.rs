@@ -77,7 +77,7 @@ impl Kernel for Standardize {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
                 center,
             };
             let x = tensor(&[2, 1, 2], Data::Float64(vec![1.0, 3.0, 0.0, -8.0]));
-            run(Op::Standardize(op), &[x])
+            apply(Op::Standardize(op), &[x])
         };
         let out = standardize(-2, true).unwrap();
         assert_eq!(out[0], tensor(&[2, 1, 2], Data::Float64(vec![-1.0, 1.0, 1.0, -1.0])));

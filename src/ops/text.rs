@@ -283,7 +283,7 @@ impl Kernel for StringSplit {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor, texts};
+    use crate::ops::testing::{apply_made, tensor, texts};
     use crate::tensor::Data;
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
                 stop_words,
             })
         };
-        run(op, &[x]).map(|mut results| results.remove(0))
+        apply_made(op, &[x]).map(|mut results| results.remove(0))
     }
 
     #[test]
@@ -334,9 +334,9 @@ mod tests {
     #[test]
     fn pairs_are_broadcast() {
         let (a, b) = (texts(&[2, 1], &["a", "b"]), texts(&[2], &["a", "c"]));
-        let equal = run(|_| Op::TextPair(TextPair::Equal), &[a.clone(), b.clone()]).unwrap();
+        let equal = apply_made(|_| Op::TextPair(TextPair::Equal), &[a.clone(), b.clone()]).unwrap();
         assert_eq!(equal[0], tensor(&[2, 2], Data::Bool(vec![1, 0, 0, 0])));
-        let concat = run(|_| Op::TextPair(TextPair::Concat), &[b, a]).unwrap();
+        let concat = apply_made(|_| Op::TextPair(TextPair::Concat), &[b, a]).unwrap();
         assert_eq!(concat[0], texts(&[2, 2], &["aa", "ca", "ab", "cb"]));
     }
 
@@ -347,7 +347,7 @@ mod tests {
                 delimiter: delimiter.into(),
                 cuts_max,
             };
-            run(|_| Op::StringSplit(op), &[texts(&[x.len()], x)]).unwrap()
+            apply_made(|_| Op::StringSplit(op), &[texts(&[x.len()], x)]).unwrap()
         };
         let result = split(",", u64::MAX, &["a,,b", ""]);
         assert_eq!(result[0], texts(&[2, 3], &["a", "", "b", "", "", ""]));

@@ -138,7 +138,7 @@ impl Kernel for TfIdf {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, tensor, texts};
+    use crate::ops::testing::{apply_made, tensor, texts};
     use crate::program::Builder;
     use crate::tensor::Data;
 
@@ -173,11 +173,11 @@ mod tests {
     #[test]
     fn n_grams_are_counted_with_every_skip_and_items_once() {
         let x = tensor(&[2, 4], Data::Int64(vec![2, 3, 2, 7, 7, 7, 7, 7]));
-        let plain = run(op(0, false, NONE), std::slice::from_ref(&x)).unwrap();
+        let plain = apply_made(op(0, false, NONE), std::slice::from_ref(&x)).unwrap();
         let zeros = [0.0; 5];
         let expected = [[1.0, 1.0, 1.0, 0.0, 2.0], zeros].concat();
         assert_eq!(plain[0], tensor(&[2, 5], Data::Float32(expected)));
-        let skipping = run(op(u64::MAX, false, NONE), &[x]).unwrap();
+        let skipping = apply_made(op(u64::MAX, false, NONE), &[x]).unwrap();
         let expected = [[1.0, 1.0, 1.0, 1.0, 2.0], zeros].concat();
         assert_eq!(skipping[0], tensor(&[2, 5], Data::Float32(expected)));
     }
@@ -186,9 +186,9 @@ mod tests {
     fn weights_are_the_n_grams_and_binary_is_no_count() {
         let x = tensor(&[3], Data::Int32(vec![2, 2, 3]));
         const WEIGHTS: [&[f32]; 2] = [&[0.25, 0.5], &[4.0, 2.0, 3.0]];
-        let counts = run(op(0, false, WEIGHTS), std::slice::from_ref(&x)).unwrap();
+        let counts = apply_made(op(0, false, WEIGHTS), std::slice::from_ref(&x)).unwrap();
         assert_eq!(counts[0], tensor(&[5], Data::Float32(vec![0.5, 2.0, 0.0, 4.0, 0.5])));
-        let binary = run(op(0, true, WEIGHTS), &[x]).unwrap();
+        let binary = apply_made(op(0, true, WEIGHTS), &[x]).unwrap();
         assert_eq!(binary[0], tensor(&[5], Data::Float32(vec![0.5, 2.0, 0.0, 4.0, 0.25])));
     }
 
@@ -196,10 +196,13 @@ mod tests {
     fn empty_rows_have_no_counts() {
         let x = tensor(&[2, 0], Data::Int64(vec![]));
         assert_eq!(
-            run(op(3, false, NONE), &[x]).unwrap()[0],
+            apply_made(op(3, false, NONE), &[x]).unwrap()[0],
             tensor(&[2, 5], Data::Float32(vec![0.0; 10]))
         );
         let wrong = texts(&[1], &["2"]);
-        assert!(matches!(run(op(0, false, NONE), &[wrong]), Err(RunError::Dtype { .. })));
+        assert!(matches!(
+            apply_made(op(0, false, NONE), &[wrong]),
+            Err(RunError::Dtype { .. })
+        ));
     }
 }

@@ -189,8 +189,8 @@ impl Kernel for Tokenizer {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::lookup::tests::{run, texts};
     use crate::ops::regex::State;
+    use crate::ops::testing::{apply_made, texts};
 
     fn one_of(characters: &str) -> Regex {
         let ranges = characters.chars().map(|c| (c as u32, c as u32)).collect();
@@ -213,7 +213,9 @@ mod tests {
             pad: "#".into(),
             characters_min,
         };
-        run(|_| Op::Tokenizer(op), std::slice::from_ref(x)).unwrap().remove(0)
+        apply_made(|_| Op::Tokenizer(op), std::slice::from_ref(x))
+            .unwrap()
+            .remove(0)
     }
 
     #[test]

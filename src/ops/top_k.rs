@@ -106,11 +106,11 @@ impl Kernel for TopK {
 mod tests {
     use super::*;
     use crate::ops::Op;
-    use crate::ops::numbers::{run, tensor};
+    use crate::ops::testing::{apply, tensor};
     use crate::tensor::Data;
 
     fn top(k: i64, axis: i32, largest: bool, x: Tensor) -> Result<(Data, Data), String> {
-        let out = run(
+        let out = apply(
             Op::TopK(TopK { axis, largest }),
             &[x, tensor(&[1], Data::Int64(vec![k]))],
         )?;
