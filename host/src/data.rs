@@ -10,7 +10,8 @@
 //! fit: boolean (`true`, `True`, `TRUE`, …), integer, number, else text. An
 //! integer too large for 64 bits makes the column text, because a number would
 //! lose digits. As for pandas, a cell is missing when it is empty or one of
-//! [`MISSING`], and a column without a name is called `Unnamed: 0` by its place.
+//! [`MISSING`] (among texts these may be categories, which [`known`] decides),
+//! and a column without a name is called `Unnamed: 0` by its place.
 
 mod csv;
 mod error;
@@ -22,6 +23,9 @@ pub use error::{DataError, DataErrorKind};
 pub use writer::{Field, FieldType, Writer};
 
 use crate::output::{Progress, Unit};
+use modelet::signature::Category;
+use modelet::tensor::Dtype;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -487,6 +491,24 @@ impl Builder {
             }
             Builder::Other(name) => Values::Other { name, rows },
         }
+    }
+}
+
+/// A cell as the feature has it: a word for a missing value, such as `NA`, is
+/// one unless it names a category. Text that the model itself gets is taken as
+/// it stands.
+pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
+    match cell {
+        Cell::Text(text) | Cell::Csv(text) if dtype != Dtype::String && is_missing(text) => {
+            let listed = categories
+                .iter()
+                .any(|c| matches!(c, Category::Name(name) if name == text));
+            match listed || encoding.contains_key(text) {
+                true => cell,
+                false => Cell::Missing,
+            }
+        }
+        cell => cell,
     }
 }
 

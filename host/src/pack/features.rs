@@ -3,11 +3,11 @@
 
 use super::onnx;
 use super::overrides::Overrides;
-use crate::data::{Cell, Column, Table, Values, is_missing};
+use crate::data::{Cell, Column, Table, Values, known};
 use modelet::drift::Bins;
 use modelet::signature::{Category, Feature, FeatureType, Input, Range};
 use modelet::tensor::Dtype;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// An input as the graph declares it.
 #[derive(Clone, Debug)]
@@ -354,24 +354,6 @@ fn feature(
         name,
     };
     Ok((feature, bins))
-}
-
-/// A cell as the feature has it: a word for a missing value, such as `NA`, is
-/// one unless it names a category. Text that the model itself gets is taken as
-/// it stands.
-pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
-    match cell {
-        Cell::Text(text) | Cell::Csv(text) if dtype != Dtype::String && is_missing(text) => {
-            let listed = categories
-                .iter()
-                .any(|c| matches!(c, Category::Name(name) if name == text));
-            match listed || encoding.contains_key(text) {
-                true => cell,
-                false => Cell::Missing,
-            }
-        }
-        cell => cell,
-    }
 }
 
 fn order(a: &Category, b: &Category) -> std::cmp::Ordering {

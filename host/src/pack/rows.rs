@@ -1,8 +1,7 @@
 //! Rows of data as requests, and the component's answers to them.
 
-use super::features::known;
 use super::snapshot::Loaded;
-use crate::data::{Cell, Table};
+use crate::data::{Cell, Table, known};
 use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;

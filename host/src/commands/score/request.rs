@@ -6,7 +6,7 @@
 use crate::data::{self, Cell, Format};
 use anyhow::bail;
 use modelet::api::{self, json};
-use modelet::signature::{Category, Feature, FeatureType, Manifest};
+use modelet::signature::{Feature, FeatureType, Manifest};
 use modelet::tensor::Dtype;
 use std::collections::HashMap;
 
@@ -192,13 +192,7 @@ impl<'a> Columns<'a> {
         let feature = &self.manifest.features[index];
         let dtype = self.manifest.inputs[feature.input as usize].dtype;
         if self.format == Format::Csv {
-            chunk.csv_cell(match cell {
-                // Text that the model itself gets is taken as it stands.
-                Cell::Csv(text)
-                    if dtype != Dtype::String && data::is_missing(text) && !names_category(feature, text) =>
-                {
-                    ""
-                }
+            chunk.csv_cell(match data::known(cell, dtype, &feature.encoding, &feature.categories) {
                 Cell::Csv(text) => text,
                 _ => "",
             });
@@ -207,12 +201,6 @@ impl<'a> Columns<'a> {
         chunk.json_member(&feature.name);
         typed(&mut chunk.body, feature, dtype, cell);
     }
-}
-
-/// Whether a category has the name of a missing value, such as `None`.
-fn names_category(feature: &Feature, text: &str) -> bool {
-    let listed = |category: &Category| matches!(category, Category::Name(name) if name == text);
-    feature.encoding.contains_key(text) || feature.categories.iter().any(listed)
 }
 
 fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
