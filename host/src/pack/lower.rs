@@ -138,15 +138,12 @@ pub fn lower(model: &onnx::Model, inputs: &[(String, Dtype)]) -> Result<Lowered,
             .get(output.name.as_str())
             .cloned()
             .ok_or_else(|| whole(format!("nothing computes the output {:?}", output.name)))?;
-        let (source, dtype) = match value.kind {
-            Kind::Constant(tensor) => (lowering.builder.constant(&tensor), Some(tensor.data.dtype())),
-            Kind::Computed(source, dtype) => (source, dtype),
-        };
+        let source = value.kind.source(&mut lowering.builder);
         let source = lowering.as_declared(output, source);
         sources.push(source);
         outputs.push(Output {
             name: output.name.clone(),
-            dtype,
+            dtype: value.kind.dtype(),
             labels: value.labels,
             operator: value.operator,
             zip_map: value.zip_map,
@@ -217,6 +214,31 @@ fn whole(model: &onnx::Model, why: String) -> Unsupported {
         node: model.graph.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
         version: 0,
         why,
+    }
+}
+
+impl Kind {
+    /// The element type, where it is known.
+    fn dtype(&self) -> Option<Dtype> {
+        match self {
+            Kind::Constant(tensor) => Some(tensor.data.dtype()),
+            Kind::Computed(_, dtype) => *dtype,
+        }
+    }
+
+    fn constant(&self) -> Option<&Tensor> {
+        match self {
+            Kind::Constant(tensor) => Some(tensor),
+            Kind::Computed(..) => None,
+        }
+    }
+
+    /// Where a run finds it; a constant is put among the program's.
+    fn source(&self, builder: &mut Builder) -> Source {
+        match self {
+            Kind::Constant(tensor) => builder.constant(tensor),
+            Kind::Computed(source, _) => *source,
+        }
     }
 }
 
@@ -343,9 +365,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn value(&self, name: &str) -> Why<&Value> {
-        self.values
-            .get(name)
-            .ok_or_else(|| format!("nothing computes its input {name:?}"))
+        self.values.get(name).ok_or_else(|| uncomputed(name))
     }
 
     fn input<'n>(&self, node: &'n Node, index: usize) -> Why<&'n str> {
@@ -358,21 +378,12 @@ impl<'a> Lowering<'a> {
     /// The operand as a source, with its type; a constant is put among the
     /// program's.
     fn source(&mut self, name: &str) -> Why<(Source, Option<Dtype>)> {
-        Ok(match &self.value(name)?.kind {
-            Kind::Computed(source, dtype) => (*source, *dtype),
-            Kind::Constant(tensor) => {
-                let dtype = tensor.data.dtype();
-                let tensor = tensor.clone();
-                (self.builder.constant(&tensor), Some(dtype))
-            }
-        })
+        let value = self.values.get(name).ok_or_else(|| uncomputed(name))?;
+        Ok((value.kind.source(&mut self.builder), value.kind.dtype()))
     }
 
     fn constant(&self, name: &str) -> Option<&Tensor> {
-        match &self.values.get(name)?.kind {
-            Kind::Constant(tensor) => Some(tensor),
-            Kind::Computed(..) => None,
-        }
+        self.values.get(name)?.kind.constant()
     }
 
     /// An input that must be a constant list of integers.
@@ -444,10 +455,7 @@ impl<'a> Lowering<'a> {
 
     /// The type of an operand, where it is known.
     fn dtype(&self, name: &str) -> Option<Dtype> {
-        match &self.values.get(name)?.kind {
-            Kind::Constant(tensor) => Some(tensor.data.dtype()),
-            Kind::Computed(_, dtype) => *dtype,
-        }
+        self.values.get(name)?.kind.dtype()
     }
 
     fn node(&mut self, node: &'a Node) -> Why<()> {
@@ -526,6 +534,10 @@ impl<'a> Lowering<'a> {
             signature::Labels::String(v) => Labels::String(self.builder.strings(v)),
         }
     }
+}
+
+fn uncomputed(name: &str) -> String {
+    format!("nothing computes its input {name:?}")
 }
 
 /// The version of a domain's operator set.

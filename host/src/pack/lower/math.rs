@@ -129,13 +129,7 @@ impl<'a> Lowering<'a> {
         if let Some(constants) = constants {
             return fold(op, &constants).map(Kind::Constant);
         }
-        let sources = operands
-            .iter()
-            .map(|kind| match kind {
-                Kind::Computed(source, _) => *source,
-                Kind::Constant(tensor) => self.builder.constant(tensor),
-            })
-            .collect();
+        let sources = operands.iter().map(|kind| kind.source(&mut self.builder)).collect();
         let results = self.builder.push(op, sources);
         Ok(Kind::Computed(results[0], dtype))
     }
@@ -291,13 +285,7 @@ impl<'a> Lowering<'a> {
         operands: &[&Kind],
         dtypes: &[Option<Dtype>],
     ) -> Why<()> {
-        let sources = operands
-            .iter()
-            .map(|kind| match kind {
-                Kind::Computed(source, _) => *source,
-                Kind::Constant(tensor) => self.builder.constant(tensor),
-            })
-            .collect();
+        let sources = operands.iter().map(|kind| kind.source(&mut self.builder)).collect();
         let results = self.builder.push(op, sources);
         for (index, (result, &dtype)) in results.into_iter().zip(dtypes).enumerate() {
             self.bind_kind(node, index, Kind::Computed(result, dtype));
@@ -330,22 +318,6 @@ impl<'a> Lowering<'a> {
         let results = self.builder.push(Op::Gemm(op), inputs);
         self.bind(node, 0, Value::computed(results[0], dtype, "Gemm"));
         Ok(())
-    }
-}
-
-impl Kind {
-    pub(super) fn dtype(&self) -> Option<Dtype> {
-        match self {
-            Kind::Constant(tensor) => Some(tensor.data.dtype()),
-            Kind::Computed(_, dtype) => *dtype,
-        }
-    }
-
-    pub(super) fn constant(&self) -> Option<&Tensor> {
-        match self {
-            Kind::Constant(tensor) => Some(tensor),
-            Kind::Computed(..) => None,
-        }
     }
 }
 

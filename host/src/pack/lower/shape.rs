@@ -485,11 +485,8 @@ impl<'a> Lowering<'a> {
                 let mut dtype = None;
                 let mut sources = Vec::new();
                 for value in known(self)? {
-                    let (source, its) = match value.kind {
-                        Kind::Computed(source, dtype) => (source, dtype),
-                        Kind::Constant(tensor) => (self.builder.constant(&tensor), Some(tensor.data.dtype())),
-                    };
-                    dtype = dtype.or(its);
+                    let source = value.kind.source(&mut self.builder);
+                    dtype = dtype.or(value.kind.dtype());
                     sources.push(match stack {
                         true => self
                             .builder
