@@ -1,8 +1,11 @@
 //! Drift is measured on counts: every monitored column has *bins* that were
 //! frozen when the model was packed, and an observation is the number of the
 //! bin that a value fell into. Counts add up, whatever instance, replica, hour
-//! or browser they come from.
+//! or browser they come from; everything else is computed from their sums.
 
 mod bins;
+mod counts;
+pub mod report;
 
 pub use bins::{Bins, Special};
+pub use counts::{Counts, Faults};

@@ -313,6 +313,49 @@ pub struct Column {
     /// was no reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<u64>,
+    /// Standard deviation (of the population) of the reference's finite
+    /// values; numbers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<f64>,
+    /// Every bin inside the seen range holds one distinct value, its lower
+    /// edge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub distinct: bool,
+}
+
+impl Column {
+    /// A column whose reference is not counted yet.
+    pub fn new(name: impl Into<String>, bins: crate::drift::Bins) -> Column {
+        Column {
+            name: name.into(),
+            bins,
+            counts: Vec::new(),
+            std: None,
+            distinct: false,
+        }
+    }
+
+    /// A column of numbers such as these, not counted yet; without a finite
+    /// number among them, one whose only bin has no end.
+    pub fn of_numbers(name: impl Into<String>, values: &[f64]) -> Column {
+        use crate::drift::Bins;
+        let Some(bins) = Bins::from_numbers(values) else {
+            return Column::new(name, Bins::unbounded());
+        };
+        let finite = || values.iter().filter(|v| v.is_finite());
+        let count = finite().count() as f64;
+        let mean = finite().sum::<f64>() / count;
+        let variance = finite().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count;
+        let distinct = match &bins {
+            Bins::Numeric { min, cuts, .. } => finite().all(|v| v == min || cuts.contains(v)),
+            Bins::Categorical { .. } => false,
+        };
+        Column {
+            std: Some(variance.sqrt()).filter(|std| std.is_finite()),
+            distinct,
+            ..Column::new(name, bins)
+        }
+    }
 }
 
 /// Where a model came from.

@@ -9,6 +9,7 @@
 use crate::drift::{Bins, Special};
 use crate::signature::{Category, Feature, FeatureType, Manifest, Unknown};
 use crate::tensor::Dtype;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -16,7 +17,8 @@ use std::fmt::Write;
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// A kind of fault. The number is the one in [`FaultCount`] tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum FaultCode {
     /// A feature that must be given is absent or null.

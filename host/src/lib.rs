@@ -10,6 +10,7 @@ pub mod data;
 pub mod embedded;
 pub mod http;
 pub mod metrics;
+pub mod monitor;
 pub mod output;
 pub mod pack;
 pub mod pages;

@@ -37,7 +37,7 @@ use modelet::drift::Bins;
 use modelet::golden::{Golden, GoldenRow, comparable};
 use modelet::program::{Image, Program, ProgramError};
 use modelet::signature::{
-    Category, Column, EngineKind, FORMAT, Feature, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
+    Category, Column, EngineKind, FORMAT, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
     Unknown,
 };
 use modelet::tensor::Dtype;
@@ -518,7 +518,7 @@ impl<'a> Draft<'a> {
             batch: self.batch(&derived, data)?,
             reference: Reference {
                 rows: 0,
-                columns: feature_columns(&derived.features, &derived.bins),
+                columns: derived.columns.clone(),
             },
             features: derived.features,
             inputs: derived.inputs,
@@ -891,18 +891,6 @@ fn provenance(source: &Source, options: &PackOptions) -> anyhow::Result<Provenan
     })
 }
 
-fn feature_columns(features: &[Feature], bins: &[Bins]) -> Vec<Column> {
-    features
-        .iter()
-        .zip(bins)
-        .map(|(feature, bins)| Column {
-            name: feature.name.clone(),
-            bins: bins.clone(),
-            counts: Vec::new(),
-        })
-        .collect()
-}
-
 /// Counts how the reference fills the bins, and adds the columns of the label
 /// and the score. Those are counted over the held-out rows alone: scores of
 /// training rows are too good to hold later ones against.
@@ -929,37 +917,21 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
         column.counts = counted(has_data, &column.bins, &mut numbers.copied());
     }
     let scored = held_out.unwrap_or(answers);
+    let known = held_out.is_some();
     if !output.labels.is_empty() {
         let labels = (0..output.labels.len()).map(|i| Category::Name(output.labels.text(i)));
-        let bins = Bins::from_categories(labels.collect());
-        reference.columns.push(Column {
-            name: "prediction".into(),
-            counts: counted(
-                held_out.is_some(),
-                &bins,
-                &mut scored.classes.iter().map(|&class| bins.index(class)),
-            ),
-            bins,
-        });
+        let mut column = Column::new("prediction", Bins::from_categories(labels.collect()));
+        let bins = &column.bins;
+        column.counts = counted(known, bins, &mut scored.classes.iter().map(|&class| bins.index(class)));
+        reference.columns.push(column);
     }
-    let bins = match output.kind {
-        ScoreKind::Probability => Bins::uniform(0.0, 1.0),
-        _ if has_data => Bins::from_numbers(&scored.monitored).unwrap_or(Bins::uniform(0.0, 1.0)),
-        _ => Bins::Numeric {
-            min: f64::MIN,
-            cuts: Vec::new(),
-            max: f64::MAX,
-        },
+    let mut column = match output.kind {
+        ScoreKind::Probability => Column::new("score", Bins::uniform(0.0, 1.0)),
+        _ => Column::of_numbers("score", if has_data { &scored.monitored } else { &[] }),
     };
-    reference.columns.push(Column {
-        name: "score".into(),
-        counts: counted(
-            held_out.is_some(),
-            &bins,
-            &mut scored.monitored.iter().map(|&score| bins.number(score)),
-        ),
-        bins,
-    });
+    let bins = &column.bins;
+    column.counts = counted(known, bins, &mut scored.monitored.iter().map(|&score| bins.number(score)));
+    reference.columns.push(column);
 }
 
 /// Golden rows, with the answers of the component itself.

@@ -67,6 +67,15 @@ impl Bins {
         Some(Bins::Numeric { min, cuts, max })
     }
 
+    /// One bin for all finite numbers.
+    pub fn unbounded() -> Bins {
+        Bins::Numeric {
+            min: f64::MIN,
+            cuts: Vec::new(),
+            max: f64::MAX,
+        }
+    }
+
     /// Equally wide bins over a range, for scores whose range is known.
     pub fn uniform(min: f64, max: f64) -> Bins {
         let width = (max - min) / INSIDE_MAX as f64;

@@ -178,14 +178,11 @@ fn model(root: &Path, name: &str) -> anyhow::Result<Model> {
         });
         for column in 0..width {
             let feature = feature(features.len(), index as u16, column);
-            columns.push(Column {
-                name: feature.name.clone(),
-                bins: match feature.categories.is_empty() {
-                    true => Bins::uniform(-1.0, 9.0),
-                    false => Bins::from_categories(feature.categories.clone()),
-                },
-                counts: Vec::new(),
-            });
+            let bins = match feature.categories.is_empty() {
+                true => Bins::uniform(-1.0, 9.0),
+                false => Bins::from_categories(feature.categories.clone()),
+            };
+            columns.push(Column::new(&feature.name, bins));
             features.push(feature);
         }
     }
@@ -197,17 +194,10 @@ fn model(root: &Path, name: &str) -> anyhow::Result<Model> {
         _ => (Task::Multiclass, Some(0), vec![1], ScoreKind::Probability),
     };
     if !labels.is_empty() {
-        columns.push(Column {
-            name: "prediction".into(),
-            bins: Bins::from_categories((0..labels.len()).map(|i| Category::Name(labels.text(i))).collect()),
-            counts: Vec::new(),
-        });
+        let bins = Bins::from_categories((0..labels.len()).map(|i| Category::Name(labels.text(i))).collect());
+        columns.push(Column::new("prediction", bins));
     }
-    columns.push(Column {
-        name: "score".into(),
-        bins: Bins::uniform(0.0, 1.0),
-        counts: Vec::new(),
-    });
+    columns.push(Column::new("score", Bins::uniform(0.0, 1.0)));
     let manifest = Manifest {
         format: FORMAT,
         name: name.into(),

@@ -5,7 +5,7 @@ use super::onnx;
 use super::overrides::Overrides;
 use crate::data::{Cell, Column, Table, Values, known};
 use modelet::drift::Bins;
-use modelet::signature::{Category, Feature, FeatureType, Input, Range};
+use modelet::signature::{Category, Column as Monitored, Feature, FeatureType, Input, Range};
 use modelet::tensor::Dtype;
 use std::collections::HashMap;
 
@@ -70,8 +70,8 @@ pub struct Derived {
     pub features: Vec<Feature>,
     /// The model's inputs.
     pub inputs: Vec<Input>,
-    /// The bins of each feature.
-    pub bins: Vec<Bins>,
+    /// The monitored column of each feature, not counted yet.
+    pub columns: Vec<Monitored>,
 }
 
 /// Derives the features.
@@ -141,7 +141,7 @@ pub fn derive(
     }
     let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
     let mut features = Vec::with_capacity(names.len());
-    let mut bins = Vec::with_capacity(names.len());
+    let mut columns = Vec::with_capacity(names.len());
     for (name, (input, column)) in names.into_iter().zip(places) {
         let values = match (data, by_name.get(name.as_str())) {
             (None, _) => None,
@@ -156,11 +156,15 @@ pub fn derive(
             }
         };
         let dtype = inputs[input as usize].dtype;
-        let (feature, feature_bins) = feature(name, dtype, (input, column), values, overrides)?;
+        let (feature, monitored) = feature(name, dtype, (input, column), values, overrides)?;
         features.push(feature);
-        bins.push(feature_bins);
+        columns.push(monitored);
     }
-    Ok(Derived { features, inputs, bins })
+    Ok(Derived {
+        features,
+        inputs,
+        columns,
+    })
 }
 
 fn names(
@@ -222,7 +226,7 @@ fn feature(
     (input, column): (u16, u32),
     values: Option<&Values>,
     overrides: &Overrides,
-) -> Result<(Feature, Bins), String> {
+) -> Result<(Feature, Monitored), String> {
     let given = overrides.feature(&name);
     let encoding = given.map(|g| g.encoding.clone()).unwrap_or_default();
     let derived = match dtype {
@@ -254,7 +258,7 @@ fn feature(
 
     let mut seen = None;
     let mut example = given.and_then(|g| g.example.clone());
-    let bins = if kind == FeatureType::Category {
+    let monitored = if kind == FeatureType::Category {
         let mut counts: Vec<(Category, u64)> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         for row in 0..values.map_or(0, Values::len) {
@@ -303,7 +307,7 @@ fn feature(
         if example.is_none() {
             example = frequent.first().cloned();
         }
-        Bins::from_categories(frequent)
+        Monitored::new(&name, Bins::from_categories(frequent))
     } else {
         let numbers = match values {
             None => Vec::new(),
@@ -334,11 +338,7 @@ fn feature(
                 example = Some(Category::Code(sorted[sorted.len() / 2]));
             }
         }
-        Bins::from_numbers(&cast).unwrap_or(Bins::Numeric {
-            min: f64::MIN,
-            cuts: Vec::new(),
-            max: f64::MAX,
-        })
+        Monitored::of_numbers(&name, &cast)
     };
     let feature = Feature {
         kind,
@@ -353,7 +353,7 @@ fn feature(
         column,
         name,
     };
-    Ok((feature, bins))
+    Ok((feature, monitored))
 }
 
 fn order(a: &Category, b: &Category) -> std::cmp::Ordering {

@@ -1,0 +1,5 @@
+//! What the host watches of its models over time: windows of observations,
+//! ground truth joined to predictions, alerts, retrain triggers, and where all
+//! of it is kept.
+
+pub mod store;

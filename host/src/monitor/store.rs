@@ -1,0 +1,134 @@
+//! Where the monitor keeps what must outlive a process, and what replicas
+//! share.
+//!
+//! Two kinds of counts are kept. *Observations* are written by one process
+//! each: the writer replaces its own part of a bucket by a larger one, so a
+//! write may be repeated, and a bucket is the sum of its parts. *Truth* is
+//! added to, together with the labels that it was counted from, so that a
+//! label is counted once whoever brings it.
+//!
+//! All functions block; the monitor calls them on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// A bucket: some seconds of one model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket {
+    /// SHA-256 of the model's bundle, hexadecimal.
+    pub model: String,
+    /// Its length in seconds.
+    pub seconds: u32,
+    /// Its begin, in seconds since 1970, a multiple of `seconds`.
+    pub start: u64,
+}
+
+/// A writer's part of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Who counted it: a process, and a source of observations.
+    pub writer: String,
+    /// What was counted.
+    pub bytes: Vec<u8>,
+}
+
+/// Sums of ground truth, by a number that says what is summed.
+pub type Sums = BTreeMap<u32, i64>;
+
+/// A label for an earlier prediction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// SHA-256 of the model's bundle, hexadecimal.
+    pub model: String,
+    /// The prediction's key; see [`Store::put_predictions`].
+    pub key: [u8; 16],
+    /// The row within the prediction's request.
+    pub row: u32,
+    /// The label that is expected to be there already; a first one is counted
+    /// only where there is none.
+    pub previous: Option<Vec<u8>>,
+    /// The label.
+    pub value: Vec<u8>,
+    /// What it adds to the sums of these buckets.
+    pub adds: Vec<(Bucket, Sums)>,
+}
+
+/// What became of a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labelled {
+    /// It is kept and counted.
+    Counted,
+    /// There is another than the expected one, and nothing was changed.
+    Found(Vec<u8>),
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A change to the documents: `None` removes one.
+pub type Change = (String, Option<Vec<u8>>);
+
+/// Where the monitor keeps its state: one file for one process, or a server
+/// that replicas share.
+pub trait Store: Send + Sync {
+    /// Replaces writers' parts of buckets; they are kept for `keep`.
+    fn put_parts(&self, parts: &[Part], keep: Duration) -> Result<()>;
+
+    /// All parts of the buckets of this model and length that start in
+    /// `[from, to)`, by start.
+    fn parts(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<Part>>;
+
+    /// Keeps predictions for `keep`, so that labels can be joined to them. The
+    /// key is the prediction id's UUID, or a hash of another id; a later
+    /// prediction of the same key replaces an earlier one.
+    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], Vec<u8>)], keep: Duration) -> Result<()>;
+
+    /// The predictions of these keys.
+    fn predictions(&self, model: &str, keys: &[[u8; 16]]) -> Result<Vec<Option<Vec<u8>>>>;
+
+    /// Keeps labels for `keep` and counts them, each label with all its sums
+    /// or not at all. When it returns, they are as safe as this store makes
+    /// anything.
+    fn label(&self, labels: &[Label], keep: Duration) -> Result<Vec<Labelled>>;
+
+    /// The sums of the buckets of this model and length that start in
+    /// `[from, to)`, by start.
+    fn sums(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<(u64, Sums)>>;
+
+    /// Notes that this delta of an instance was seen. `false` if it, or a later
+    /// one, was seen before; an instance is forgotten after `keep`.
+    fn advance(&self, instance: &str, sequence: u64, keep: Duration) -> Result<bool>;
+
+    /// Takes or prolongs a lease for `keep`; `false` while another holds it.
+    fn lease(&self, name: &str, holder: &str, keep: Duration) -> Result<bool>;
+
+    /// Gives a lease back, if this is who holds it.
+    fn release(&self, name: &str, holder: &str) -> Result<()>;
+
+    /// The documents whose names start so, by name.
+    fn documents(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>>;
+
+    /// Changes documents, all or none.
+    fn change(&self, changes: &[Change]) -> Result<()>;
+
+    /// Creates a document if there is none of this name; `false` if there is.
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<bool>;
+
+    /// Drops what was kept long enough, where the store does not by itself.
+    fn expire(&self) -> Result<()>;
+}
