@@ -6,6 +6,7 @@
 mod bins;
 mod counts;
 pub mod report;
+pub mod truth;
 
 pub use bins::{Bins, Special};
 pub use counts::{Counts, Faults};

@@ -1,0 +1,809 @@
+//! Ground truth: what predictions turned out to be, as sums that add up.
+//!
+//! A label adds integers to numbered sums, so that any set of replicas and any
+//! order of labels gives the same figures, and a corrected label is taken back
+//! exactly. Losses are in fixed point; scores are counted by the bins of the
+//! monitored column `score`.
+
+use super::Bins;
+use crate::signature::{Column, Labels, Manifest, ScoreKind, Task};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Sums by number; see [`Judge::judge`].
+pub type Sums = BTreeMap<u32, i64>;
+
+/// The most classes that a confusion matrix is kept for.
+pub const CLASSES_MAX: usize = 1024;
+
+// What is summed: the upper eight bits of a number; the others tell which.
+const CONFUSION: u32 = 1 << 24;
+const SCORE: u32 = 2 << 24;
+const SCORE_SUM: u32 = 3 << 24;
+const LOSS: u32 = 4 << 24;
+
+/// Fixed point of sums of scores and losses, and of their squares.
+const UNIT: f64 = (1u64 << 30) as f64;
+const SQUARE_UNIT: f64 = (1u64 << 20) as f64;
+/// Errors of regressions, in scales, are clipped here: far beyond anything
+/// that is told apart, and sums stay in 64 bits for millions of rows.
+const ERROR_MAX: f64 = 1024.0;
+/// Probabilities are clipped here in the logarithmic loss, as scikit-learn
+/// clips binary32 ones.
+const PROBABILITY_MIN: f64 = 1.1920929e-7;
+
+/// The losses that are summed: value and square of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Log,
+    Brier,
+    Absolute,
+    Squared,
+    /// The error with its sign.
+    Signed,
+    /// The truth itself, for the coefficient of determination.
+    Truth,
+}
+
+/// A prediction as the host keeps it until its label comes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Predicted {
+    /// Index of the predicted class; 0 without classes.
+    pub class: u32,
+    /// The score: the probability of the positive class of binary models, of
+    /// the predicted class otherwise; the decision score; the predicted value.
+    pub score: f64,
+}
+
+/// A label.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Truth {
+    /// Index of the class that it was.
+    Class(u32),
+    /// The number that it was.
+    Number(f64),
+}
+
+/// Turns labels into sums, for one model.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    task: Task,
+    kind: ScoreKind,
+    labels: Labels,
+    positive: Option<u32>,
+    score: Bins,
+    /// Errors of regressions are summed in multiples of this.
+    scale: f64,
+}
+
+impl Judge {
+    /// For the model of this manifest; `None` if it makes no predictions that
+    /// a label could be held against.
+    pub fn new(manifest: &Manifest) -> Option<Judge> {
+        let labels = manifest.output.labels.clone();
+        let judged = match manifest.task {
+            Task::Binary | Task::Multiclass => !labels.is_empty() && labels.len() <= CLASSES_MAX,
+            Task::Regression => manifest.output.width == 1,
+            Task::Outlier | Task::Cluster | Task::Transform => false,
+        };
+        let column = manifest.reference.columns.last()?;
+        judged.then(|| Judge {
+            task: manifest.task,
+            kind: manifest.output.kind,
+            positive: manifest.output.positive,
+            labels,
+            score: column.bins.clone(),
+            scale: scale(column),
+        })
+    }
+
+    /// Whether labels are classes, not numbers.
+    pub fn classifies(&self) -> bool {
+        self.task != Task::Regression
+    }
+
+    /// A label as callers write it: the class label, or the number.
+    ///
+    /// # Errors
+    /// When it is none of the model's; the text says what is expected.
+    pub fn read(&self, label: &serde_json::Value) -> Result<Truth, String> {
+        if !self.classifies() {
+            return match label.as_f64().filter(|v| v.is_finite()) {
+                Some(number) => Ok(Truth::Number(number)),
+                None => Err(format!("expected a number but got {label}")),
+            };
+        }
+        let class = match (&self.labels, label) {
+            (Labels::Int64(labels), serde_json::Value::Number(n)) => {
+                let number = n.as_i64().or_else(|| {
+                    let float = n.as_f64()?;
+                    (float == libm::trunc(float) && float.abs() < 9e15).then_some(float as i64)
+                });
+                labels.iter().position(|l| Some(*l) == number)
+            }
+            (Labels::Int64(labels), serde_json::Value::Bool(b)) if labels[..] == [0, 1] => Some(usize::from(*b)),
+            (Labels::String(labels), serde_json::Value::String(s)) => labels.iter().position(|l| l == s),
+            _ => None,
+        };
+        class
+            .map(|class| Truth::Class(class as u32))
+            .ok_or_else(|| format!("expected one of {} but got {label}", self.expected()))
+    }
+
+    /// A label as a cell of a table has it.
+    ///
+    /// # Errors
+    /// As for [`Judge::read`].
+    pub fn read_text(&self, label: &str) -> Result<Truth, String> {
+        let label = label.trim();
+        let json = match &self.labels {
+            Labels::String(_) if self.classifies() => serde_json::Value::String(label.to_owned()),
+            _ => serde_json::from_str(label).unwrap_or_else(|_| serde_json::Value::String(label.to_owned())),
+        };
+        self.read(&json)
+    }
+
+    fn expected(&self) -> String {
+        let mut text: Vec<String> = (0..self.labels.len().min(20))
+            .map(|i| match &self.labels {
+                Labels::Int64(_) => self.labels.text(i),
+                Labels::String(_) => format!("{:?}", self.labels.text(i)),
+            })
+            .collect();
+        if self.labels.len() > text.len() {
+            text.push("...".into());
+        }
+        text.join(", ")
+    }
+
+    /// What a label adds to the sums.
+    pub fn judge(&self, predicted: Predicted, truth: &Truth) -> Sums {
+        let mut sums = Sums::new();
+        let mut add = |key: u32, value: i64| {
+            let sum = sums.entry(key).or_insert(0i64);
+            *sum = sum.saturating_add(value);
+        };
+        let fixed = |value: f64, unit: f64| libm::round(value * unit) as i64;
+        let loss = |add: &mut dyn FnMut(u32, i64), which: Loss, value: f64| {
+            add(loss_key(which, false), fixed(value, UNIT));
+            add(loss_key(which, true), fixed(value * value, SQUARE_UNIT));
+        };
+        match *truth {
+            Truth::Class(class) => {
+                add(CONFUSION | class << 12 | predicted.class, 1);
+                // Of several classes only the predicted one's score is known.
+                let (hit, score) = match (self.task, self.positive) {
+                    (Task::Binary, Some(positive)) => (class == positive, predicted.score),
+                    _ => (class == predicted.class, predicted.score),
+                };
+                if !score.is_finite() {
+                    return sums;
+                }
+                let bin = u32::from(self.score.number(score));
+                add(SCORE | bin << 1 | u32::from(hit), 1);
+                if self.kind == ScoreKind::Probability {
+                    add(SCORE_SUM | bin, fixed(score, UNIT));
+                    if self.task == Task::Binary {
+                        let p = score.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN);
+                        loss(&mut add, Loss::Log, -libm::log(if hit { p } else { 1.0 - p }));
+                        let miss = score - f64::from(u8::from(hit));
+                        loss(&mut add, Loss::Brier, miss * miss);
+                    }
+                }
+            }
+            Truth::Number(number) => {
+                let error = ((predicted.score - number) / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
+                if error.is_nan() {
+                    return sums;
+                }
+                loss(&mut add, Loss::Absolute, error.abs());
+                loss(&mut add, Loss::Squared, error * error);
+                loss(&mut add, Loss::Signed, error);
+                let truth = (number / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
+                loss(&mut add, Loss::Truth, truth);
+                add(CONFUSION, 1);
+            }
+        }
+        sums
+    }
+
+    /// The figures of some sums; see [`Performance`]. `baseline` is what they
+    /// are held against.
+    pub fn performance(&self, sums: &Sums, baseline: &BTreeMap<String, f64>) -> Performance {
+        let mut performance = Performance::default();
+        let labelled: i64 = range(sums, CONFUSION).map(|(_, count)| count).sum();
+        performance.labelled = labelled.max(0) as u64;
+        if performance.labelled == 0 {
+            return performance;
+        }
+        let mut metrics = Metrics {
+            rows: performance.labelled,
+            baseline,
+            out: &mut performance.metrics,
+        };
+        if self.classifies() {
+            self.confusion_metrics(sums, &mut metrics);
+            self.score_metrics(sums, &mut metrics);
+            performance.confusion = self.confusion(sums);
+            performance.calibration = self.calibration(sums);
+        } else {
+            self.error_metrics(sums, &mut metrics);
+        }
+        performance
+    }
+
+    fn confusion(&self, sums: &Sums) -> Vec<ConfusionCell> {
+        range(sums, CONFUSION)
+            .filter(|&(_, count)| count > 0)
+            .map(|(key, count)| ConfusionCell {
+                truth: self.labels.text((key >> 12) as usize),
+                predicted: self.labels.text((key & 0xfff) as usize),
+                count: count as u64,
+            })
+            .collect()
+    }
+
+    fn confusion_metrics(&self, sums: &Sums, metrics: &mut Metrics<'_>) {
+        let classes = self.labels.len();
+        let mut hits = vec![0i64; classes];
+        let mut truths = vec![0i64; classes];
+        let mut predictions = vec![0i64; classes];
+        for (key, count) in range(sums, CONFUSION) {
+            let (truth, predicted) = ((key >> 12) as usize, (key & 0xfff) as usize);
+            if truth >= classes || predicted >= classes {
+                continue;
+            }
+            truths[truth] += count;
+            predictions[predicted] += count;
+            if truth == predicted {
+                hits[truth] += count;
+            }
+        }
+        metrics.proportion("accuracy", hits.iter().sum(), truths.iter().sum());
+        let f1 = |class: usize| {
+            let both = truths[class] + predictions[class];
+            (both > 0).then(|| 2.0 * hits[class] as f64 / both as f64)
+        };
+        match self.positive.map(|p| p as usize).filter(|&p| p < classes) {
+            Some(positive) if self.task == Task::Binary => {
+                metrics.proportion("precision", hits[positive], predictions[positive]);
+                metrics.proportion("recall", hits[positive], truths[positive]);
+                if let Some(f1) = f1(positive) {
+                    metrics.value("f1", f1, None);
+                }
+            }
+            _ => {
+                // Averages over the classes that occur, each weighing the same.
+                let mean = |value: &dyn Fn(usize) -> Option<f64>| {
+                    let values: Vec<f64> = (0..classes).filter_map(value).collect();
+                    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+                };
+                let ratio = |hits: i64, of: i64| (of > 0).then(|| hits as f64 / of as f64);
+                let named = [
+                    ("precision_macro", mean(&|c| ratio(hits[c], predictions[c]))),
+                    ("recall_macro", mean(&|c| ratio(hits[c], truths[c]))),
+                    ("f1_macro", mean(&f1)),
+                ];
+                for (name, value) in named {
+                    if let Some(value) = value {
+                        metrics.value(name, value, None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn score_metrics(&self, sums: &Sums, metrics: &mut Metrics<'_>) {
+        let by_bin = self.hits_by_bin(sums);
+        if self.task == Task::Binary && self.positive.is_some() {
+            let (auc, error) = auc(by_bin.iter().map(|&(miss, hit)| (miss as f64, hit as f64)));
+            if let Some(auc) = auc {
+                let (positives, negatives) = by_bin
+                    .iter()
+                    .fold((0.0, 0.0), |(p, n), &(miss, hit)| (p + hit as f64, n + miss as f64));
+                let se = auc_standard_error(auc, positives, negatives);
+                metrics.value("auc", auc, Some(1.96 * se + error));
+            }
+            for (name, which) in [("log_loss", Loss::Log), ("brier", Loss::Brier)] {
+                if self.kind == ScoreKind::Probability {
+                    metrics.mean(name, sums, which, 1.0);
+                }
+            }
+        }
+        if self.kind == ScoreKind::Probability {
+            let calibration = self.calibration(sums);
+            let rows: f64 = calibration.iter().map(|bin| bin.rows as f64).sum();
+            if rows > 0.0 {
+                let gap = |bin: &CalibrationBin| bin.rows as f64 * (bin.mean_score - bin.share).abs();
+                let ece = calibration.iter().map(gap).sum::<f64>() / rows;
+                metrics.value("calibration_error", ece, None);
+            }
+        }
+    }
+
+    /// Rows that were not, and that were, of the class of the score, by bin.
+    fn hits_by_bin(&self, sums: &Sums) -> Vec<(i64, i64)> {
+        let mut bins = vec![(0, 0); self.score.len()];
+        for (key, count) in range(sums, SCORE) {
+            if let Some(bin) = bins.get_mut((key >> 1) as usize) {
+                match key & 1 {
+                    0 => bin.0 += count,
+                    _ => bin.1 += count,
+                }
+            }
+        }
+        bins
+    }
+
+    /// Ten groups of score bins: how sure the model was and how often it was so.
+    fn calibration(&self, sums: &Sums) -> Vec<CalibrationBin> {
+        if self.kind != ScoreKind::Probability {
+            return Vec::new();
+        }
+        let bins = self.hits_by_bin(sums);
+        let Bins::Numeric { min, cuts, max } = &self.score else {
+            return Vec::new();
+        };
+        let inside = cuts.len() + 1;
+        let edge = |i: usize| match i {
+            0 => *min,
+            i => cuts.get(i - 1).copied().unwrap_or(*max),
+        };
+        let groups = 10.min(inside);
+        (0..groups)
+            .filter_map(|group| {
+                let (from, to) = (group * inside / groups, (group + 1) * inside / groups);
+                // The bin before the first inside one is of scores below it.
+                let (mut rows, mut hits, mut score) = (0i64, 0i64, 0i64);
+                for bin in from + 1..to + 1 {
+                    rows += bins[bin].0 + bins[bin].1;
+                    hits += bins[bin].1;
+                    score = score.saturating_add(sums.get(&(SCORE_SUM | bin as u32)).copied().unwrap_or(0));
+                }
+                (rows > 0).then(|| CalibrationBin {
+                    from: edge(from),
+                    to: edge(to),
+                    rows: rows as u64,
+                    mean_score: score as f64 / UNIT / rows as f64,
+                    share: hits as f64 / rows as f64,
+                })
+            })
+            .collect()
+    }
+
+    fn error_metrics(&self, sums: &Sums, metrics: &mut Metrics<'_>) {
+        metrics.mean("mae", sums, Loss::Absolute, self.scale);
+        metrics.mean("bias", sums, Loss::Signed, self.scale);
+        let rows = metrics.rows as f64;
+        let (mean, variance) = moments(sums, Loss::Squared, rows);
+        let rmse = libm::sqrt(mean.max(0.0));
+        // The delta method on the mean of the squared errors.
+        let margin = match rmse > 0.0 {
+            true => 1.96 * libm::sqrt(variance / rows) / (2.0 * rmse),
+            false => 0.0,
+        };
+        metrics.value("rmse", rmse * self.scale, Some(margin * self.scale));
+        let (_, spread) = moments(sums, Loss::Truth, rows);
+        if spread > 0.0 {
+            metrics.value("r2", 1.0 - mean / spread, None);
+        }
+    }
+
+    /// Errors and rows of some sums, for a control chart: misclassified rows,
+    /// or for regressions the sum of absolute errors over the scale.
+    pub fn errors(&self, sums: &Sums) -> (f64, f64) {
+        let rows: i64 = range(sums, CONFUSION).map(|(_, count)| count).sum();
+        let errors = match self.classifies() {
+            true => range(sums, CONFUSION)
+                .filter(|(key, _)| key >> 12 != key & 0xfff)
+                .map(|(_, count)| count as f64)
+                .sum(),
+            false => value(sums, loss_key(Loss::Absolute, false), UNIT),
+        };
+        (errors, rows as f64)
+    }
+
+    /// Accuracy and AUC of a binary model as its own scores predict them, from
+    /// how many rows fell into each bin of the score: the expected accuracy
+    /// where `share(bin)` of the rows are positive (confidence-based
+    /// performance estimation). `positives` are the holdout's counts of
+    /// negative and positive rows by bin, which calibrate the scores; without
+    /// them a score is taken at its word.
+    pub fn estimate(&self, scores: &[u64], holdout: Option<&[(u64, u64)]>) -> Option<Estimate> {
+        let positive = self.positive? as usize;
+        if self.task != Task::Binary || self.kind != ScoreKind::Probability || positive != 1 {
+            return None;
+        }
+        let Bins::Numeric { min, cuts, max } = &self.score else {
+            return None;
+        };
+        let edge = |i: usize| match i {
+            0 => *min,
+            i => cuts.get(i - 1).copied().unwrap_or(*max),
+        };
+        let (mut rows, mut hits) = (0.0, 0.0);
+        let mut expected = Vec::with_capacity(cuts.len() + 1);
+        for bin in 0..=cuts.len() {
+            let middle = (edge(bin) + edge(bin + 1)) / 2.0;
+            let share = match holdout.and_then(|counts| counts.get(bin + 1)) {
+                // The score itself counts as two rows, so that an empty bin
+                // says what the score says.
+                Some(&(negative, positive)) => (positive as f64 + 2.0 * middle) / ((negative + positive) as f64 + 2.0),
+                None => middle,
+            };
+            let count = scores.get(bin + 1).copied().unwrap_or(0) as f64;
+            rows += count;
+            hits += count * if middle >= 0.5 { share } else { 1.0 - share };
+            expected.push((count * (1.0 - share), count * share));
+        }
+        let (auc, _) = auc(expected);
+        (rows > 0.0).then(|| Estimate {
+            accuracy: hits / rows,
+            auc,
+            calibrated: holdout.is_some(),
+            rows: rows as u64,
+        })
+    }
+
+    /// The counts by score bin of rows that were not and that were positive,
+    /// as [`Judge::estimate`] takes them.
+    pub fn positives(&self, sums: &Sums) -> Vec<(u64, u64)> {
+        self.hits_by_bin(sums)
+            .into_iter()
+            .map(|(miss, hit)| (miss.max(0) as u64, hit.max(0) as u64))
+            .collect()
+    }
+}
+
+/// A power of two near the spread of the predictions.
+fn scale(column: &Column) -> f64 {
+    let range = match &column.bins {
+        Bins::Numeric { min, max, .. } => max - min,
+        Bins::Categorical { .. } => 0.0,
+    };
+    let spread = column.std.filter(|std| *std > 0.0).unwrap_or(range);
+    match spread.is_finite() && spread > 0.0 {
+        true => libm::exp2(libm::ceil(libm::log2(spread))),
+        false => 1.0,
+    }
+}
+
+fn loss_key(which: Loss, square: bool) -> u32 {
+    LOSS | (which as u32) << 1 | u32::from(square)
+}
+
+fn value(sums: &Sums, key: u32, unit: f64) -> f64 {
+    sums.get(&key).copied().unwrap_or(0) as f64 / unit
+}
+
+/// Mean and variance of a loss.
+fn moments(sums: &Sums, which: Loss, rows: f64) -> (f64, f64) {
+    let mean = value(sums, loss_key(which, false), UNIT) / rows;
+    let square = value(sums, loss_key(which, true), SQUARE_UNIT) / rows;
+    (mean, (square - mean * mean).max(0.0))
+}
+
+/// The sums of one kind, with what of their number is not the kind.
+fn range(sums: &Sums, kind: u32) -> impl Iterator<Item = (u32, i64)> + '_ {
+    sums.range(kind..kind + (1 << 24))
+        .map(move |(key, value)| (key - kind, *value))
+}
+
+/// The area under the ROC curve from rows by ascending score bin, not of the
+/// class and of it: the probability that a row of the class has the higher
+/// score, ties counted half (Mann-Whitney). The second number is the largest
+/// error that binning makes: half the share of pairs within one bin.
+fn auc(bins: impl IntoIterator<Item = (f64, f64)>) -> (Option<f64>, f64) {
+    let (mut negatives, mut positives, mut wins, mut ties) = (0.0, 0.0, 0.0, 0.0);
+    for (negative, positive) in bins {
+        wins += positive * negatives;
+        ties += positive * negative;
+        negatives += negative;
+        positives += positive;
+    }
+    let pairs = negatives * positives;
+    if pairs <= 0.0 {
+        return (None, 0.0);
+    }
+    (Some((wins + ties / 2.0) / pairs), ties / 2.0 / pairs)
+}
+
+/// Hanley and McNeil (1982), "The meaning and use of the area under a receiver
+/// operating characteristic curve", Radiology 143.
+fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
+    let q1 = auc / (2.0 - auc);
+    let q2 = 2.0 * auc * auc / (1.0 + auc);
+    let variance = auc * (1.0 - auc) + (positives - 1.0) * (q1 - auc * auc) + (negatives - 1.0) * (q2 - auc * auc);
+    libm::sqrt((variance / (positives * negatives)).max(0.0))
+}
+
+/// The 95 % interval of a proportion (Wilson 1927).
+fn wilson(hits: f64, rows: f64) -> (f64, f64) {
+    const Z: f64 = 1.959_963_984_540_054;
+    let p = hits / rows;
+    let center = p + Z * Z / (2.0 * rows);
+    let margin = Z * libm::sqrt(p * (1.0 - p) / rows + Z * Z / (4.0 * rows * rows));
+    let divisor = 1.0 + Z * Z / rows;
+    ((center - margin) / divisor, (center + margin) / divisor)
+}
+
+struct Metrics<'a> {
+    rows: u64,
+    baseline: &'a BTreeMap<String, f64>,
+    out: &'a mut BTreeMap<String, Metric>,
+}
+
+impl Metrics<'_> {
+    fn proportion(&mut self, name: &str, hits: i64, rows: i64) {
+        if rows > 0 {
+            let (hits, rows) = (hits as f64, rows as f64);
+            let (low, high) = wilson(hits, rows);
+            self.put(name, hits / rows, Some((low, high)), rows as u64);
+        }
+    }
+
+    fn mean(&mut self, name: &str, sums: &Sums, which: Loss, scale: f64) {
+        let rows = self.rows as f64;
+        let (mean, variance) = moments(sums, which, rows);
+        let margin = 1.96 * libm::sqrt(variance / rows);
+        self.value(name, mean * scale, Some(margin * scale));
+    }
+
+    fn value(&mut self, name: &str, value: f64, margin: Option<f64>) {
+        self.put(name, value, margin.map(|m| (value - m, value + m)), self.rows);
+    }
+
+    fn put(&mut self, name: &str, value: f64, interval: Option<(f64, f64)>, rows: u64) {
+        let metric = Metric {
+            value,
+            low: interval.map(|i| i.0),
+            high: interval.map(|i| i.1),
+            baseline: self.baseline.get(name).copied(),
+            rows,
+        };
+        self.out.insert(name.to_owned(), metric);
+    }
+}
+
+/// How good predictions were, as far as labels tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Performance {
+    /// Rows with a label.
+    pub labelled: u64,
+    /// By name: accuracy, precision, recall, f1, auc, log_loss, brier,
+    /// calibration_error; mae, rmse, bias, r2; of several classes
+    /// precision_macro, recall_macro, f1_macro.
+    pub metrics: BTreeMap<String, Metric>,
+    /// How often a class was taken for a class; empty without classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confusion: Vec<ConfusionCell>,
+    /// Scores against what came true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibration: Vec<CalibrationBin>,
+}
+
+/// A figure with what is known of its error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// The figure.
+    pub value: f64,
+    /// Lower end of its 95 % interval, where there is a formula for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// Upper end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// What it was when the model was packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+    /// Rows that it is a figure of.
+    pub rows: u64,
+}
+
+/// How often a class was taken for another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfusionCell {
+    /// The label.
+    pub truth: String,
+    /// The prediction.
+    pub predicted: String,
+    /// Rows.
+    pub count: u64,
+}
+
+/// Rows with scores about as high.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Scores from.
+    pub from: f64,
+    /// Scores below.
+    pub to: f64,
+    /// Rows.
+    pub rows: u64,
+    /// Their mean score.
+    pub mean_score: f64,
+    /// The share of them that was of the class of the score.
+    pub share: f64,
+}
+
+/// What the scores themselves say of their quality: an estimate, no
+/// measurement. It does not see a change of the relation between features and
+/// label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The expected accuracy.
+    pub accuracy: f64,
+    /// The expected AUC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc: Option<f64>,
+    /// Whether scores were calibrated on the holdout.
+    pub calibrated: bool,
+    /// Rows that it is an estimate for.
+    pub rows: u64,
+}
+
+/// Adds sums to sums.
+pub fn merge(sums: &mut Sums, other: &Sums) {
+    for (key, value) in other {
+        let sum = sums.entry(*key).or_insert(0);
+        *sum = sum.saturating_add(*value);
+    }
+}
+
+/// What takes these sums back.
+pub fn negated(sums: &Sums) -> Sums {
+    sums.iter().map(|(key, value)| (*key, -value)).collect()
+}
+
+/// The cumulative sum of log-likelihood ratios of an error rate risen from
+/// `p0` to `p1` (Page 1954; for proportions Reynolds and Stoumbos 1999), over
+/// buckets of errors and rows in order of time. Rises of the rate make it
+/// grow; it never falls below 0. The order of rows inside a bucket does not
+/// matter.
+pub fn cusum(p0: f64, p1: f64, buckets: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+    let p0 = p0.clamp(1e-6, 1.0 - 1e-6);
+    let p1 = p1.clamp(1e-6, 1.0 - 1e-6);
+    let error = libm::log(p1 / p0);
+    let good = libm::log((1.0 - p1) / (1.0 - p0));
+    buckets.into_iter().fold(0.0, |sum: f64, (errors, rows)| {
+        (sum + errors * error + (rows - errors) * good).max(0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binary() -> Judge {
+        Judge {
+            task: Task::Binary,
+            kind: ScoreKind::Probability,
+            labels: Labels::Int64(vec![0, 1]),
+            positive: Some(1),
+            score: Bins::uniform(0.0, 1.0),
+            scale: 1.0,
+        }
+    }
+
+    fn near(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+    }
+
+    fn sums(judge: &Judge, rows: &[(f64, u32)]) -> Sums {
+        let mut all = Sums::new();
+        for &(score, truth) in rows {
+            let predicted = Predicted {
+                class: u32::from(score >= 0.5),
+                score,
+            };
+            merge(&mut all, &judge.judge(predicted, &Truth::Class(truth)));
+        }
+        all
+    }
+
+    #[test]
+    fn figures_of_a_binary_model_by_hand() {
+        let judge = binary();
+        let rows = [(0.9, 1), (0.8, 0), (0.7, 1), (0.4, 1), (0.2, 0), (0.1, 0)];
+        let performance = judge.performance(&sums(&judge, &rows), &BTreeMap::from([("accuracy".into(), 0.9)]));
+        let metric = |name: &str| performance.metrics[name].value;
+        assert_eq!(performance.labelled, 6);
+        near(metric("accuracy"), 4.0 / 6.0, 1e-12);
+        assert_eq!(performance.metrics["accuracy"].baseline, Some(0.9));
+        near(metric("precision"), 2.0 / 3.0, 1e-12);
+        near(metric("recall"), 2.0 / 3.0, 1e-12);
+        near(metric("f1"), 2.0 / 3.0, 1e-12);
+        // Of the 9 pairs two are in the wrong order: 0.8 is above 0.7 and 0.4.
+        near(metric("auc"), 7.0 / 9.0, 1e-12);
+        let log_loss = -(0.9f64.ln() + 0.2f64.ln() + 0.7f64.ln() + 0.4f64.ln() + 0.8f64.ln() + 0.9f64.ln()) / 6.0;
+        near(metric("log_loss"), log_loss, 1e-8);
+        near(metric("brier"), (0.01 + 0.64 + 0.09 + 0.36 + 0.04 + 0.01) / 6.0, 1e-8);
+        let cell = &performance.confusion[1];
+        assert_eq!((&*cell.truth, &*cell.predicted, cell.count), ("0", "1", 1));
+    }
+
+    #[test]
+    fn wilsons_interval_by_hand() {
+        // 8 of 10: Wilson's interval is [0.4902, 0.9433].
+        let (low, high) = wilson(8.0, 10.0);
+        near(low, 0.4902, 1e-4);
+        near(high, 0.9433, 1e-4);
+    }
+
+    #[test]
+    fn a_corrected_label_leaves_no_trace() {
+        let judge = binary();
+        let predicted = Predicted { class: 1, score: 0.73 };
+        let mut all = sums(&judge, &[(0.2, 0)]);
+        let before = judge.performance(&all, &BTreeMap::new());
+        let wrong = judge.judge(predicted, &Truth::Class(0));
+        merge(&mut all, &wrong);
+        merge(&mut all, &negated(&wrong));
+        assert_eq!(judge.performance(&all, &BTreeMap::new()), before);
+    }
+
+    #[test]
+    fn figures_of_a_regression_by_hand() {
+        let judge = Judge {
+            task: Task::Regression,
+            kind: ScoreKind::Value,
+            labels: Labels::default(),
+            positive: None,
+            score: Bins::from_numbers(&[0.0, 10.0]).unwrap(),
+            scale: 16.0,
+        };
+        let mut all = Sums::new();
+        for (score, truth) in [(3.0, 1.0), (5.0, 6.0), (10.0, 9.0)] {
+            let predicted = Predicted { class: 0, score };
+            merge(&mut all, &judge.judge(predicted, &Truth::Number(truth)));
+        }
+        let performance = judge.performance(&all, &BTreeMap::new());
+        let metric = |name: &str| performance.metrics[name].value;
+        near(metric("mae"), 4.0 / 3.0, 1e-7);
+        near(metric("rmse"), 2f64.sqrt(), 1e-7);
+        near(metric("bias"), 2.0 / 3.0, 1e-7);
+        // Truths 1, 6, 9: variance 98/9; mean squared error 2.
+        near(metric("r2"), 1.0 - 2.0 / (98.0 / 9.0), 1e-3);
+        let (errors, rows) = judge.errors(&all);
+        near(errors * 16.0, 4.0, 1e-7);
+        near(rows, 3.0, 0.0);
+    }
+
+    #[test]
+    fn labels_are_read_as_callers_write_them() {
+        let judge = binary();
+        assert_eq!(judge.read(&1.into()), Ok(Truth::Class(1)));
+        assert_eq!(judge.read(&serde_json::json!(0.0)), Ok(Truth::Class(0)));
+        assert_eq!(judge.read(&true.into()), Ok(Truth::Class(1)));
+        assert_eq!(judge.read_text(" 1 "), Ok(Truth::Class(1)));
+        assert_eq!(judge.read(&2.into()), Err("expected one of 0, 1 but got 2".into()));
+        assert_eq!(
+            judge.read(&"1".into()),
+            Err("expected one of 0, 1 but got \"1\"".into())
+        );
+    }
+
+    #[test]
+    fn an_estimate_needs_no_labels() {
+        let judge = binary();
+        let mut scores = vec![0; judge.score.len()];
+        // 100 rows at 0.9083 and 100 at 0.1083: nine in ten right.
+        scores[usize::from(judge.score.number(0.91))] = 100;
+        scores[usize::from(judge.score.number(0.11))] = 100;
+        let estimate = judge.estimate(&scores, None).unwrap();
+        near(estimate.accuracy, 0.9, 1e-9);
+        assert!(!estimate.calibrated);
+        // A holdout that shows that the scores are of no use.
+        let holdout = vec![(500, 500); judge.score.len()];
+        near(judge.estimate(&scores, Some(&holdout)).unwrap().accuracy, 0.5, 2e-3);
+    }
+
+    #[test]
+    fn cusum_rises_with_errors_only() {
+        let quiet = cusum(0.1, 0.2, (0..50).map(|_| (10.0, 100.0)));
+        let risen = cusum(0.1, 0.2, (0..5).map(|_| (20.0, 100.0)));
+        assert_eq!(quiet, 0.0);
+        near(risen, 5.0 * (20.0 * 2f64.ln() + 80.0 * (0.8f64 / 0.9).ln()), 1e-9);
+        assert_eq!(cusum(0.1, 0.2, []), 0.0);
+    }
+}
