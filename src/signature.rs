@@ -35,6 +35,9 @@ pub struct Manifest {
     pub batch: bool,
     /// The frozen bins of the monitored columns.
     pub reference: Reference,
+    /// How good the model was when it was packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
     /// Where the model came from.
     pub provenance: Provenance,
 }
@@ -356,6 +359,21 @@ impl Column {
             ..Column::new(name, bins)
         }
     }
+}
+
+/// How good a model was on rows that it was not trained on, which later
+/// performance is held against.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Rows with a label that it was measured on; 0 where it was only told.
+    pub rows: u64,
+    /// Figures by the names of
+    /// [`Performance::metrics`](crate::drift::truth::Performance::metrics).
+    pub metrics: BTreeMap<String, f64>,
+    /// Of binary models: for each bin of the score how many rows were negative
+    /// and how many positive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positives: Vec<(u64, u64)>,
 }
 
 /// Where a model came from.

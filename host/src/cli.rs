@@ -117,6 +117,10 @@ pub struct PackArgs {
     /// Rows that the model was not trained on, for the reference of its scores
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub holdout: Option<PathBuf>,
+    /// How good the model is on rows that it was not trained on, again for
+    /// further figures [default: measured on --holdout, if that has the label]
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = figure)]
+    pub baseline: Vec<(String, f64)>,
     /// Answers that the rows of --data must get, in order
     #[arg(long, value_name = "FILE", requires = "data", value_hint = ValueHint::FilePath)]
     pub expected: Option<PathBuf>,
@@ -168,6 +172,15 @@ pub enum WasiArg {
     /// For Spin 3 and 4.0, SpinKube and wasmCloud
     #[value(name = "0.2")]
     V0_2,
+}
+
+fn figure(text: &str) -> Result<(String, f64), String> {
+    let wrong = || "expected a name and a number, such as accuracy=0.81".to_owned();
+    let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+    match number.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && !name.trim().is_empty() => Ok((name.trim().to_owned(), number)),
+        _ => Err(wrong()),
+    }
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {

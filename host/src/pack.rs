@@ -26,7 +26,7 @@ pub use features::{GraphInput, graph_inputs};
 pub use lower::{Unsupported, lower, survey};
 
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
-use crate::data::Table;
+use crate::data::{Cell, Table, Values};
 use crate::embedded;
 use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
@@ -34,10 +34,11 @@ use features::Derived;
 use lower::Lowered;
 use modelet::bundle::{self, Section, sha256_hex};
 use modelet::drift::Bins;
+use modelet::drift::truth::{self, Judge, Predicted, Sums};
 use modelet::golden::{Golden, GoldenRow, comparable};
 use modelet::program::{Image, Program, ProgramError};
 use modelet::signature::{
-    Category, Column, EngineKind, FORMAT, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
+    Baseline, Category, Column, EngineKind, FORMAT, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
     Unknown,
 };
 use modelet::tensor::Dtype;
@@ -67,6 +68,9 @@ pub struct PackOptions {
     pub label: Option<String>,
     /// Rows that the model was not trained on, for the reference of its scores.
     pub holdout: Option<PathBuf>,
+    /// Figures of the model on rows that it was not trained on, by name; they
+    /// go before those measured on the holdout.
+    pub baseline: BTreeMap<String, f64>,
     /// Expected answers to the rows of `data`, in order.
     pub expected: Option<PathBuf>,
     /// The largest difference from expected numbers, absolute or relative.
@@ -530,6 +534,7 @@ impl<'a> Draft<'a> {
                 width: 0,
                 kind: ScoreKind::Value,
             },
+            baseline: None,
             provenance,
         })
     }
@@ -735,6 +740,7 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         );
     }
     add_reference(&mut manifest, data.is_some(), &answers, held_out.as_ref());
+    manifest.baseline = baseline(&manifest, options, holdout.as_ref().zip(held_out.as_ref()), &mut notes)?;
 
     let golden = golden(&mut settled, &manifest, data.as_ref(), reference_rows)?;
     progress.start("packing", None, Unit::Rows);
@@ -930,8 +936,76 @@ fn add_reference(manifest: &mut Manifest, has_data: bool, answers: &Answers, hel
         _ => Column::of_numbers("score", if has_data { &scored.monitored } else { &[] }),
     };
     let bins = &column.bins;
-    column.counts = counted(known, bins, &mut scored.monitored.iter().map(|&score| bins.number(score)));
+    column.counts = counted(
+        known,
+        bins,
+        &mut scored.monitored.iter().map(|&score| bins.number(score)),
+    );
     reference.columns.push(column);
+}
+
+/// What the model's later performance is held against: measured on the holdout
+/// where it has the label, or told.
+fn baseline(
+    manifest: &Manifest,
+    options: &PackOptions,
+    holdout: Option<(&Table, &Answers)>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Option<Baseline>> {
+    let Some(judge) = Judge::new(manifest) else {
+        if let Some(name) = options.baseline.keys().next() {
+            bail!(
+                "--baseline {name}: a model of the task {} has no such figures",
+                manifest.task.name()
+            );
+        }
+        return Ok(None);
+    };
+    let known = judge.metric_names();
+    if let Some(name) = options.baseline.keys().find(|name| !known.contains(&name.as_str())) {
+        bail!("--baseline: expected one of {} but got {name:?}", known.join(", "));
+    }
+    let mut baseline = Baseline::default();
+    if let (Some((table, answers)), Some(label)) = (holdout, &options.label) {
+        match table.column(label) {
+            Some(column) => measure(&mut baseline, &judge, &column.values, answers)
+                .with_context(|| format!("--holdout, column {label:?}"))?,
+            None => notes.push(format!(
+                "the holdout has no column {label:?}: it can't tell how good the model is"
+            )),
+        }
+    }
+    for (name, value) in &options.baseline {
+        baseline.metrics.insert(name.clone(), *value);
+    }
+    Ok((!baseline.metrics.is_empty()).then_some(baseline))
+}
+
+fn measure(baseline: &mut Baseline, judge: &Judge, labels: &Values, answers: &Answers) -> anyhow::Result<()> {
+    let mut sums = Sums::new();
+    let answered = answers.entries.iter().enumerate().filter(|(_, entry)| entry.is_some());
+    for (at, (row, _)) in answered.enumerate() {
+        let truth = match labels.get(row) {
+            Cell::Missing => continue,
+            cell => judge
+                .read_text(&cell.to_string())
+                .map_err(|what| anyhow!("row {}: {what}", row + 1))?,
+        };
+        let predicted = Predicted {
+            class: answers.classes[at] as u32,
+            score: answers.monitored[at],
+        };
+        truth::merge(&mut sums, &judge.judge(predicted, &truth));
+    }
+    let performance = judge.performance(&sums, &BTreeMap::new());
+    baseline.rows = performance.labelled;
+    baseline.metrics = performance
+        .metrics
+        .into_iter()
+        .map(|(name, metric)| (name, metric.value))
+        .collect();
+    baseline.positives = judge.positives(&sums);
+    Ok(())
 }
 
 /// Golden rows, with the answers of the component itself.

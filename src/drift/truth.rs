@@ -102,6 +102,30 @@ impl Judge {
         self.task != Task::Regression
     }
 
+    /// The names of the figures that [`Judge::performance`] gives.
+    pub fn metric_names(&self) -> &'static [&'static str] {
+        match (self.task, self.positive) {
+            (Task::Regression, _) => &["mae", "rmse", "bias", "r2"],
+            (Task::Binary, Some(_)) => &[
+                "accuracy",
+                "precision",
+                "recall",
+                "f1",
+                "auc",
+                "log_loss",
+                "brier",
+                "calibration_error",
+            ],
+            _ => &[
+                "accuracy",
+                "precision_macro",
+                "recall_macro",
+                "f1_macro",
+                "calibration_error",
+            ],
+        }
+    }
+
     /// A label as callers write it: the class label, or the number.
     ///
     /// # Errors

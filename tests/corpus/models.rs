@@ -187,6 +187,7 @@ fn model(case: &Path) -> anyhow::Result<Outcome> {
         data: Some(data.clone()),
         label: None,
         holdout: None,
+        baseline: Default::default(),
         expected: None,
         tolerance: TOLERANCE,
         unknown: None,

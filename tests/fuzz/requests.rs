@@ -224,6 +224,7 @@ fn model(root: &Path, name: &str) -> anyhow::Result<Model> {
         },
         batch: true,
         reference: Reference { rows: 0, columns },
+        baseline: None,
         provenance: Provenance::default(),
     };
     let manifest = serde_json::to_vec(&manifest)?;

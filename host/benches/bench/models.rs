@@ -88,6 +88,7 @@ pub fn pack(name: &str, model: &Path, data: &Path, component: &Path) -> Result<(
         data: Some(data.into()),
         label: None,
         holdout: None,
+        baseline: Default::default(),
         expected: None,
         tolerance: 0.0,
         unknown: None,

@@ -32,6 +32,7 @@ fn options(args: PackArgs) -> PackOptions {
         data: args.data,
         label: args.label,
         holdout: args.holdout,
+        baseline: args.baseline.into_iter().collect(),
         expected: args.expected,
         tolerance: args.tolerance,
         unknown: args.unknown.map(|unknown| match unknown {

@@ -68,6 +68,7 @@ pub fn options(model: &Path, name: &str, wasi: WasiVersion) -> PackOptions {
         data: None,
         label: None,
         holdout: None,
+        baseline: Default::default(),
         expected: None,
         tolerance: 1e-5,
         unknown: None,
