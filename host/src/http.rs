@@ -160,7 +160,12 @@ impl Served {
             version: manifest.version.clone(),
             sha256: artifact.bundle_sha256.clone(),
             features: manifest.features.iter().map(|feature| feature.name.clone()).collect(),
-            counters: Counters::new(&ROUTES, ROUTES_TIMED, manifest.features.len()),
+            counters: Counters::new(
+                &ROUTES,
+                ROUTES_TIMED,
+                manifest.features.len(),
+                manifest.reference.columns.iter().map(|column| &column.bins),
+            ),
             info: info.into(),
             openapi: openapi::document(artifact, base).into(),
             bundle_path: artifact.path.as_ref().map(|path| path.with_extension("bundle")),

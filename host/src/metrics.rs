@@ -7,8 +7,10 @@
 
 mod process;
 
+use crate::monitor::observed::{Observed, Traffic};
 use crate::runtime::{FaultCount, Observation};
 use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
+use modelet::drift::{Bins, Counts};
 use modelet::validate::FaultCode;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -56,6 +58,9 @@ pub struct Counters {
     routes: &'static [&'static str],
     timed: usize,
     shards: Box<[Shard]>,
+    /// Where the bins of each monitored column begin among all bins, and where
+    /// the last ones end.
+    columns: Box<[usize]>,
     /// By feature, the last for none, and code.
     faults: Box<[[AtomicU64; FaultCode::ALL.len()]]>,
     failures: [AtomicU64; Failure::ALL.len()],
@@ -66,6 +71,7 @@ pub struct Counters {
 struct Shard {
     in_flight: AtomicI64,
     rows: [AtomicU64; 2],
+    bins: Box<[AtomicU64]>,
     inference: Histogram,
     requests: Box<[Histogram]>,
     statuses: Box<[[AtomicU64; STATUSES.len()]]>,
@@ -96,11 +102,23 @@ impl Drop for InFlight<'_> {
 
 impl Counters {
     /// Counters for these routes, of which the first `timed` have histograms,
-    /// and for a model with so many features.
-    pub fn new(routes: &'static [&'static str], timed: usize, features: usize) -> Counters {
+    /// and for a model with so many features and these monitored columns.
+    pub fn new<'a>(
+        routes: &'static [&'static str],
+        timed: usize,
+        features: usize,
+        columns: impl Iterator<Item = &'a Bins>,
+    ) -> Counters {
+        let ends = columns.scan(0, |end, bins| {
+            *end += bins.len();
+            Some(*end)
+        });
+        let columns: Box<[usize]> = std::iter::once(0).chain(ends).collect();
+        let bins = columns[columns.len() - 1];
         let shard = || Shard {
             in_flight: AtomicI64::new(0),
             rows: Default::default(),
+            bins: (0..bins).map(|_| AtomicU64::new(0)).collect(),
             inference: Histogram::default(),
             requests: (0..timed).map(|_| Histogram::default()).collect(),
             statuses: routes.iter().map(|_| Default::default()).collect(),
@@ -109,6 +127,7 @@ impl Counters {
             routes,
             timed,
             shards: (0..SHARDS).map(|_| shard()).collect(),
+            columns,
             faults: (0..=features).map(|_| Default::default()).collect(),
             failures: Default::default(),
         }
@@ -132,11 +151,27 @@ impl Counters {
         }
     }
 
-    /// Counts the rows of a request and their faults.
+    /// Counts the rows of a request, where they fell, and their faults.
     pub fn rows(&self, observation: &Observation) {
+        let width = self.columns.len() - 1;
+        let shard = self.shard();
+        // A component that counts other columns than its manifest has is not
+        // heard.
+        if observation.columns as usize == width && width > 0 {
+            for (row, &status) in observation.bins.chunks_exact(width).zip(&observation.status) {
+                if status == 0 {
+                    for (range, &bin) in self.columns.windows(2).zip(row) {
+                        let at = range[0] + usize::from(bin);
+                        if at < range[1] {
+                            shard.bins[at].fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            }
+        }
         let rejected = observation.status.iter().filter(|&&status| status != 0).count();
         let answered = observation.status.len() - rejected;
-        let [answered_total, rejected_total] = &self.shard().rows;
+        let [answered_total, rejected_total] = &shard.rows;
         answered_total.fetch_add(answered as u64, Ordering::Relaxed);
         rejected_total.fetch_add(rejected as u64, Ordering::Relaxed);
         for fault in &observation.faults {
@@ -158,6 +193,52 @@ impl Counters {
     /// Counts a call that gave no answer.
     pub fn failure(&self, failure: Failure) {
         self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything that was observed so far.
+    pub fn observed(&self) -> Observed {
+        let mut counts = Counts {
+            answered: self.sum(|shard| &shard.rows[0]),
+            rejected: self.sum(|shard| &shard.rows[1]),
+            columns: self
+                .columns
+                .windows(2)
+                .map(|range| {
+                    (range[0]..range[1])
+                        .map(|at| self.sum(|shard| &shard.bins[at]))
+                        .collect()
+                })
+                .collect(),
+            ..Counts::default()
+        };
+        let none = self.faults.len() - 1;
+        for (feature, codes) in self.faults.iter().enumerate() {
+            for (&code, count) in FaultCode::ALL.iter().zip(codes) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let feature = (feature != none).then_some(feature as u32);
+                    counts.faults.insert((feature, code), count);
+                }
+            }
+        }
+        let mut traffic = Traffic::default();
+        for (i, _) in self.routes[..self.timed].iter().enumerate() {
+            for (j, &status) in STATUSES.iter().enumerate() {
+                let count = self.sum(|shard| &shard.statuses[i][j]);
+                if count > 0 {
+                    *traffic.statuses.entry(status).or_default() += count;
+                }
+            }
+            let (buckets, _) = self.histogram(|shard| &shard.requests[i]);
+            traffic.add_latency(&buckets);
+        }
+        for (failure, count) in Failure::ALL.iter().zip(&self.failures) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                traffic.failures.insert(failure.name().to_owned(), count);
+            }
+        }
+        Observed { counts, traffic }
     }
 
     fn shard(&self) -> &Shard {
@@ -340,7 +421,8 @@ mod tests {
 
     #[test]
     fn what_threads_count_adds_up() {
-        let counters = Counters::new(&["/predict", "/health"], 1, 2);
+        let column = Bins::from_numbers(&[0.0, 1.0]).unwrap();
+        let counters = Counters::new(&["/predict", "/health"], 1, 2, [&column].into_iter());
         std::thread::scope(|scope| {
             for _ in 0..SHARDS * 2 {
                 scope.spawn(|| {
@@ -356,7 +438,7 @@ mod tests {
         counters.rows(&Observation {
             columns: 1,
             status: vec![0, 1, 0],
-            bins: vec![],
+            bins: vec![1, 255, 2],
             labels: vec![],
             scores: vec![],
             faults: vec![
@@ -372,6 +454,13 @@ mod tests {
                 },
             ],
         });
+        let observed = counters.observed();
+        assert_eq!(observed.counts.columns, [[0, 1, 1, 0, 0, 0, 0]]);
+        assert_eq!((observed.counts.answered, observed.counts.rejected), (2, 1));
+        assert_eq!(observed.counts.faults[&(Some(1), FaultCode::NotFinite)], 2);
+        assert_eq!(observed.counts.faults[&(None, FaultCode::Syntax)], 1);
+        assert_eq!(observed.traffic.statuses, [(200, 3200)].into());
+        assert_eq!(observed.traffic.requests(), 3200);
         let text = render(&[Subject {
             name: "m",
             version: "1",
