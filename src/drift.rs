@@ -5,6 +5,7 @@
 
 mod bins;
 mod counts;
+pub mod delta;
 pub mod report;
 pub mod truth;
 
