@@ -2,5 +2,8 @@
 //! ground truth joined to predictions, alerts, retrain triggers, and where all
 //! of it is kept.
 
+pub mod feedback;
 pub mod observed;
+pub mod span;
 pub mod store;
+pub mod watch;

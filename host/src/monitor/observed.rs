@@ -1,7 +1,7 @@
 //! What is counted of a model in some span of time.
 
 use modelet::api::metrics::LATENCY_BUCKETS_S;
-use modelet::drift::Counts;
+use modelet::drift::{Counts, delta};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -90,6 +90,28 @@ impl Observed {
     /// When the bytes are something else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Observed, postcard::Error> {
         postcard::from_bytes(bytes)
+    }
+}
+
+/// Where the statuses of answers are not known one by one, their hundred
+/// stands for them.
+impl From<&delta::Observed> for Observed {
+    fn from(observed: &delta::Observed) -> Observed {
+        let requests = &observed.requests;
+        let statuses = [
+            (200, requests.answered),
+            (400, requests.rejected),
+            (500, requests.failed),
+        ];
+        let mut traffic = Traffic {
+            statuses: statuses.into_iter().filter(|(_, count)| *count > 0).collect(),
+            ..Traffic::default()
+        };
+        traffic.add_latency(&observed.latency);
+        Observed {
+            counts: observed.counts.clone(),
+            traffic,
+        }
     }
 }
 

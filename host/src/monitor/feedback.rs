@@ -1,0 +1,180 @@
+//! `POST /feedback`: what predictions turned out to be.
+
+use modelet::drift::truth::{Judge, Truth};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The most labels of one request.
+pub const LABELS_MAX: usize = 100_000;
+
+/// A label for a prediction, as callers send it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The prediction's id: the one in its answer.
+    pub id: String,
+    /// The row, from 0, where the prediction was a batch.
+    #[serde(default)]
+    pub row: u32,
+    /// The class label, or the number.
+    pub label: Value,
+}
+
+/// A request: one label, or several.
+#[derive(Clone, Debug)]
+pub enum Feedback {
+    /// `{"id": ..., "label": ...}`
+    One(Entry),
+    /// `{"feedback": [{"id": ..., "label": ...}, ...]}`
+    Many(Vec<Entry>),
+}
+
+impl Feedback {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// When it is none; the text says what is expected.
+    pub fn read(body: &[u8]) -> Result<Feedback, String> {
+        const EXPECTED: &str =
+            "expected {\"id\": ..., \"label\": ...} or {\"feedback\": [{\"id\": ..., \"label\": ...}, ...]}";
+        let value: Value = serde_json::from_slice(body).map_err(|e| format!("{EXPECTED}: {e}"))?;
+        let Value::Object(mut members) = value else {
+            return Err(EXPECTED.into());
+        };
+        let Some(list) = members.remove("feedback") else {
+            let entry = serde_json::from_value(Value::Object(members)).map_err(|e| format!("{EXPECTED}: {e}"))?;
+            return Ok(Feedback::One(entry));
+        };
+        if let Some(name) = members.keys().next() {
+            return Err(format!("{EXPECTED}: unknown member {name:?}"));
+        }
+        let Value::Array(list) = list else {
+            return Err(EXPECTED.into());
+        };
+        if list.len() > LABELS_MAX {
+            return Err(format!(
+                "at most {LABELS_MAX} labels are accepted in a request but got {}",
+                list.len()
+            ));
+        }
+        let entries = list
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| serde_json::from_value(entry).map_err(|e| format!("feedback[{index}]: {e}")));
+        entries.collect::<Result<_, _>>().map(Feedback::Many)
+    }
+
+    /// The labels.
+    pub fn entries(&self) -> &[Entry] {
+        match self {
+            Feedback::One(entry) => std::slice::from_ref(entry),
+            Feedback::Many(entries) => entries,
+        }
+    }
+}
+
+/// What became of a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Outcome {
+    /// It is counted.
+    Counted,
+    /// The same label was counted before.
+    Duplicate,
+    /// Another label was counted before; it is taken back and this one counted.
+    Corrected,
+    /// No prediction of this id is kept.
+    UnknownId,
+    /// The prediction has no such row, or the row was rejected.
+    UnknownRow,
+    /// The label is none of the model's.
+    InvalidLabel {
+        /// What is expected.
+        detail: String,
+    },
+}
+
+/// The key of a prediction: the id's UUID, or else a hash of it.
+pub fn key(id: &str) -> [u8; 16] {
+    match uuid::Uuid::try_parse(id) {
+        Ok(uuid) if id.len() == uuid::fmt::Hyphenated::LENGTH => *uuid.as_bytes(),
+        _ => {
+            let digest = Sha256::digest(id.as_bytes());
+            let mut key = [0; 16];
+            key.copy_from_slice(&digest[..16]);
+            key
+        }
+    }
+}
+
+/// A label as the store keeps it.
+pub(super) fn encode(truth: &Truth) -> Vec<u8> {
+    match truth {
+        Truth::Class(class) => [&[0], &class.to_le_bytes()[..]].concat(),
+        Truth::Number(number) => [&[1], &number.to_le_bytes()[..]].concat(),
+    }
+}
+
+/// A label as the store kept it.
+pub(super) fn decode(bytes: &[u8]) -> Option<Truth> {
+    match bytes.split_first()? {
+        (0, class) => Some(Truth::Class(u32::from_le_bytes(class.try_into().ok()?))),
+        (1, number) => Some(Truth::Number(f64::from_le_bytes(number.try_into().ok()?))),
+        _ => None,
+    }
+}
+
+/// Reads an entry's label for a model.
+pub(super) fn truth(entry: &Entry, judge: &Judge) -> Result<Truth, Outcome> {
+    judge
+        .read(&entry.label)
+        .map_err(|detail| Outcome::InvalidLabel { detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_one_label_or_several() {
+        let one = Feedback::read(br#"{"id": "a", "label": 1}"#).unwrap();
+        assert_eq!((one.entries().len(), one.entries()[0].row), (1, 0));
+        let many = Feedback::read(br#"{"feedback": [{"id": "a", "row": 3, "label": "x"}, {"id": "b", "label": 0.5}]}"#);
+        assert_eq!(many.unwrap().entries()[0].row, 3);
+        for (body, error) in [
+            ("", "expected {\"id\""),
+            ("[]", "expected {\"id\""),
+            ("{\"id\": \"a\"}", "missing field `label`"),
+            ("{\"id\": 7, \"label\": 1}", "invalid type"),
+            ("{\"id\": \"a\", \"label\": 1, \"extra\": 1}", "unknown field `extra`"),
+            ("{\"feedback\": 1}", "expected {\"id\""),
+            ("{\"feedback\": [], \"id\": 1}", "unknown member \"id\""),
+            (
+                "{\"feedback\": [{\"id\": \"a\"}]}",
+                "feedback[0]: missing field `label`",
+            ),
+        ] {
+            let got = Feedback::read(body.as_bytes()).unwrap_err();
+            assert!(got.contains(error), "{body}: {got}");
+        }
+    }
+
+    #[test]
+    fn ids_have_keys_of_their_own() {
+        let uuid = "0190a3d2-c5f8-7b1e-9d3c-7a6b5e4f3d2c";
+        assert_eq!(&key(uuid)[..4], &[0x01, 0x90, 0xa3, 0xd2]);
+        // The same UUID written otherwise is another id.
+        assert_ne!(key(&uuid.replace('-', "")), key(uuid));
+        assert_ne!(key("a"), key("b"));
+    }
+
+    #[test]
+    fn labels_are_kept_exactly() {
+        for truth in [Truth::Class(7), Truth::Number(-0.1)] {
+            assert_eq!(decode(&encode(&truth)), Some(truth));
+        }
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[0, 1]), None);
+    }
+}

@@ -1,0 +1,658 @@
+//! Watches the models of one process: collects what was counted into buckets
+//! of time, keeps predictions until their labels come, and answers for windows.
+
+use super::feedback::{self, Entry, Outcome};
+use super::observed::Observed;
+use super::span;
+use super::store::{Bucket, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use crate::metrics::Counters;
+use crate::runtime::Observation;
+use modelet::drift::Counts;
+use modelet::drift::delta::{Delta, SOURCE_BROWSER, SOURCE_HOST};
+use modelet::drift::truth::{self, Judge, Predicted};
+use modelet::signature::{Manifest, Reference};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::time::Duration;
+
+/// Fine buckets in a coarse one.
+const FINE_IN_COARSE: u32 = 60;
+/// Predictions that wait for the store at most; more are not kept.
+const QUEUED_MAX: usize = 1 << 20;
+/// Closed buckets that wait for a store that fails, at most.
+const UNSAVED_MAX: usize = 4096;
+/// Marks a rejected row among predictions.
+const REJECTED: u32 = u32::MAX;
+/// How often a label is tried again that others change at the same time.
+const LABEL_TRIES: usize = 4;
+
+/// How models are watched.
+#[derive(Clone, Debug)]
+pub struct WatchConfig {
+    /// The length of a fine bucket, in seconds; a coarse one has sixty times
+    /// it. Default: 60.
+    pub bucket_s: u32,
+    /// How long fine buckets are kept. Default: 25 hours.
+    pub keep_fine: Duration,
+    /// How long coarse buckets are kept. Default: 90 days.
+    pub keep_coarse: Duration,
+    /// How long predictions wait for a label; none are kept if zero. Default:
+    /// 7 days.
+    pub keep_predictions: Duration,
+    /// Rows from which the reference of predictions is learnt where the model
+    /// has none. Default: 1,000.
+    pub learn_rows: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> WatchConfig {
+        WatchConfig {
+            bucket_s: 60,
+            keep_fine: Duration::from_secs(25 * 3600),
+            keep_coarse: Duration::from_secs(90 * 86_400),
+            keep_predictions: Duration::from_secs(7 * 86_400),
+            learn_rows: 1000,
+        }
+    }
+}
+
+impl WatchConfig {
+    /// The length of a coarse bucket, in seconds.
+    pub fn coarse_s(&self) -> u32 {
+        self.bucket_s * FINE_IN_COARSE
+    }
+}
+
+/// A model that is watched.
+pub struct Watched {
+    manifest: Manifest,
+    sha256: String,
+    judge: Option<Judge>,
+    counters: Arc<Counters>,
+    config: WatchConfig,
+    store: Arc<dyn Store>,
+    /// Who writes into the store: a name that no other process has.
+    writer: String,
+    predictions: mpsc::Sender<Prediction>,
+    queued: AtomicUsize,
+    dropped: AtomicU64,
+    inner: Mutex<Inner>,
+    learnt: RwLock<Option<Arc<Learnt>>>,
+    failing: AtomicBool,
+}
+
+/// What is touched by whoever flushes, one at a time.
+struct Inner {
+    queue: mpsc::Receiver<Prediction>,
+    unsaved_predictions: Vec<([u8; 16], Vec<u8>)>,
+    /// The host's counters at the last tick, and when that was.
+    seen: Observed,
+    tick: u64,
+    open: BTreeMap<(String, u32, u64), Open>,
+}
+
+/// A bucket that is being filled, or not yet saved as it is.
+#[derive(Default)]
+struct Open {
+    observed: Observed,
+    dirty: bool,
+}
+
+/// A prediction on its way to the store.
+struct Prediction {
+    key: [u8; 16],
+    time: u64,
+    rows: Rows,
+}
+
+enum Rows {
+    One(Predicted),
+    Many(Vec<Predicted>),
+}
+
+/// The reference of predictions, learnt from the first live rows because the
+/// model was packed without a holdout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learnt {
+    /// Rows that it was learnt from.
+    pub rows: u64,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Counts by the name of the column.
+    pub columns: BTreeMap<String, Vec<u64>>,
+}
+
+/// What was observed in a window, by source.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Its begin, in seconds since 1970.
+    pub from: u64,
+    /// Its end.
+    pub to: u64,
+    /// Observations by source.
+    pub sources: BTreeMap<String, Observed>,
+}
+
+impl Window {
+    /// The observations of these sources together.
+    pub fn sum(&self, reference: &Reference, wanted: impl Fn(&str) -> bool) -> Observed {
+        let mut sum = Observed {
+            counts: Counts::new(reference),
+            ..Observed::default()
+        };
+        for (_, observed) in self.sources.iter().filter(|(source, _)| wanted(source)) {
+            sum.merge(observed);
+        }
+        sum
+    }
+}
+
+/// Whether a source's counts are believed: anybody can send a browser's.
+pub fn trusted(source: &str) -> bool {
+    source != SOURCE_BROWSER
+}
+
+impl Watched {
+    /// Watches a model from now on.
+    pub fn new(
+        manifest: Manifest,
+        sha256: String,
+        counters: Arc<Counters>,
+        config: WatchConfig,
+        store: Arc<dyn Store>,
+        writer: String,
+    ) -> Watched {
+        let (predictions, queue) = mpsc::channel();
+        Watched {
+            judge: Judge::new(&manifest),
+            inner: Mutex::new(Inner {
+                queue,
+                unsaved_predictions: Vec::new(),
+                seen: counters.observed(),
+                tick: span::now(),
+                open: BTreeMap::new(),
+            }),
+            manifest,
+            sha256,
+            counters,
+            config,
+            store,
+            writer,
+            predictions,
+            queued: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            learnt: RwLock::new(None),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of the model's bundle.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// What turns labels into sums, if labels can be held against this model.
+    pub fn judge(&self) -> Option<&Judge> {
+        self.judge.as_ref()
+    }
+
+    /// Predictions that could not be kept for their labels.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a request's predictions until their labels come. Takes no lock
+    /// and does not wait.
+    pub fn predicted(&self, id: &str, observation: &Observation) {
+        if self.config.keep_predictions.is_zero() || self.judge.is_none() || observation.scores.is_empty() {
+            return;
+        }
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= QUEUED_MAX {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let row = |row: usize| match observation.status.get(row) {
+            Some(0) => Predicted {
+                class: observation.labels.get(row).copied().unwrap_or(0),
+                score: observation.scores[row],
+            },
+            _ => Predicted {
+                class: REJECTED,
+                score: f64::NAN,
+            },
+        };
+        let rows = match observation.scores.len() {
+            1 => Rows::One(row(0)),
+            rows => Rows::Many((0..rows).map(row).collect()),
+        };
+        let prediction = Prediction {
+            key: feedback::key(id),
+            time: span::now(),
+            rows,
+        };
+        // The receiver lives as long as the sender.
+        let _ = self.predictions.send(prediction);
+    }
+
+    /// Adds what another instance observed.
+    ///
+    /// # Errors
+    /// When the store fails; the instance then sends it again.
+    pub fn observe(&self, delta: &Delta) -> Result<bool> {
+        let origin = &delta.origin;
+        let instance = format!("{}/{}", origin.source, origin.instance);
+        if !self.store.advance(&instance, origin.sequence, self.config.keep_fine)? {
+            return Ok(false);
+        }
+        let mut inner = self.inner();
+        let now = span::now();
+        self.add(&mut inner, &origin.source, now, &Observed::from(&delta.observed));
+        Ok(true)
+    }
+
+    /// Collects what was counted since the last time, and saves it. Called
+    /// every few seconds, at the end of every bucket, and before questions.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is lost, and the next flush tries again.
+    pub fn flush(&self) -> Result<()> {
+        let mut inner = self.inner();
+        let now = span::now();
+        let total = self.counters.observed();
+        let delta = total.since(&inner.seen);
+        if !delta.is_empty() {
+            // Counted after the last tick, which is never long before a
+            // bucket's end.
+            let tick = inner.tick;
+            self.add(&mut inner, SOURCE_HOST, tick, &delta);
+            inner.seen = total;
+        }
+        inner.tick = now;
+        let saved = self.save(&mut inner, now);
+        self.tell(saved.as_ref().err());
+        saved
+    }
+
+    fn add(&self, inner: &mut Inner, source: &str, time: u64, observed: &Observed) {
+        for seconds in [self.config.bucket_s, self.config.coarse_s()] {
+            let start = time - time % u64::from(seconds);
+            let open = inner.open.entry((source.to_owned(), seconds, start)).or_default();
+            open.observed.merge(observed);
+            open.dirty = true;
+        }
+    }
+
+    fn save(&self, inner: &mut Inner, now: u64) -> Result<()> {
+        while let Ok(prediction) = inner.queue.try_recv() {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            inner.unsaved_predictions.push((prediction.key, prediction.encode()));
+        }
+        if !inner.unsaved_predictions.is_empty() {
+            let kept =
+                self.store
+                    .put_predictions(&self.sha256, &inner.unsaved_predictions, self.config.keep_predictions);
+            match kept {
+                Ok(()) => inner.unsaved_predictions.clear(),
+                Err(error) => {
+                    let more = inner.unsaved_predictions.len().saturating_sub(QUEUED_MAX);
+                    inner.unsaved_predictions.drain(..more);
+                    self.dropped.fetch_add(more as u64, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        for (seconds, keep) in [
+            (self.config.bucket_s, self.config.keep_fine),
+            (self.config.coarse_s(), self.config.keep_coarse),
+        ] {
+            let parts: Vec<Part> = inner
+                .open
+                .iter()
+                .filter(|((_, s, _), open)| *s == seconds && open.dirty)
+                .map(|((source, _, start), open)| Part {
+                    bucket: Bucket {
+                        model: self.sha256.clone(),
+                        seconds,
+                        start: *start,
+                    },
+                    writer: format!("{}/{source}", self.writer),
+                    bytes: open.observed.to_bytes(),
+                })
+                .collect();
+            if !parts.is_empty() {
+                if let Err(error) = self.store.put_parts(&parts, keep) {
+                    while inner.open.len() > UNSAVED_MAX {
+                        inner.open.pop_first();
+                    }
+                    return Err(error);
+                }
+            }
+            let current = now - now % u64::from(seconds);
+            inner.open.retain(|(_, s, start), open| {
+                if *s == seconds {
+                    open.dirty = false;
+                }
+                *s != seconds || *start >= current
+            });
+        }
+        Ok(())
+    }
+
+    fn tell(&self, error: Option<&StoreError>) {
+        let failed = self.failing.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !failed => {
+                tracing::error!(model = self.manifest.name, "what was counted can't be saved: {error}");
+            }
+            None if failed => tracing::info!(model = self.manifest.name, "what was counted is saved again"),
+            _ => {}
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Counts are added whole, so a panic elsewhere leaves them right.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The window of this length that ends now, with the bucket that is being
+    /// filled.
+    pub fn recent(&self, length: Duration) -> (u64, u64) {
+        let bucket = u64::from(self.config.bucket_s);
+        let to = (span::now() / bucket + 1) * bucket;
+        let buckets = length.as_secs().div_ceil(bucket).max(1);
+        (to.saturating_sub(buckets * bucket), to)
+    }
+
+    /// What was observed in `[from, to)`, in seconds since 1970, widened to
+    /// whole buckets: coarse ones where fine ones are no longer kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn window(&self, from: u64, to: u64) -> Result<Window> {
+        let mut window = Window {
+            from,
+            to,
+            ..Window::default()
+        };
+        for (seconds, from, to) in self.spans(from, to) {
+            window.from = window.from.min(from);
+            for part in self.store.parts(&self.sha256, seconds, from, to)? {
+                let source = part.writer.split_once('/').map_or(SOURCE_HOST, |(_, source)| source);
+                let Ok(observed) = Observed::from_bytes(&part.bytes) else {
+                    continue;
+                };
+                if observed.counts.columns.is_empty() || observed.counts.fit(&self.manifest.reference) {
+                    window.sources.entry(source.to_owned()).or_default().merge(&observed);
+                }
+            }
+        }
+        Ok(window)
+    }
+
+    /// The ground truth for predictions of `[from, to)`, bucket by bucket.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn truth(&self, from: u64, to: u64) -> Result<Vec<(u64, Sums)>> {
+        let mut all = Vec::new();
+        for (seconds, from, to) in self.spans(from, to) {
+            all.extend(self.store.sums(&self.sha256, seconds, from, to)?);
+        }
+        all.sort_by_key(|(start, _)| *start);
+        Ok(all)
+    }
+
+    /// The buckets that make up a window: their length, the first and the end.
+    fn spans(&self, from: u64, to: u64) -> Vec<(u32, u64, u64)> {
+        let (fine, coarse) = (self.config.bucket_s, self.config.coarse_s());
+        let coarse_s = u64::from(coarse);
+        let kept = span::now().saturating_sub(self.config.keep_fine.as_secs());
+        let from = if from < kept { from - from % coarse_s } else { from };
+        let first = from.div_ceil(coarse_s) * coarse_s;
+        let last = to - to % coarse_s;
+        if first >= last {
+            return vec![(fine, from, to)];
+        }
+        let spans = [(fine, from, first), (coarse, first, last), (fine, last, to)];
+        spans.into_iter().filter(|(_, from, to)| from < to).collect()
+    }
+
+    /// Joins labels to predictions and counts them.
+    ///
+    /// # Errors
+    /// When the store fails; labels may then be sent again.
+    pub fn feedback(&self, entries: &[Entry]) -> Result<Vec<Outcome>> {
+        let Some(judge) = &self.judge else {
+            let detail = format!(
+                "labels can't be held against a model of the task {}",
+                self.manifest.task.name()
+            );
+            return Ok(vec![Outcome::InvalidLabel { detail }; entries.len()]);
+        };
+        let keys: Vec<[u8; 16]> = entries.iter().map(|entry| feedback::key(&entry.id)).collect();
+        let mut kept = self.store.predictions(&self.sha256, &keys)?;
+        if kept.iter().any(Option::is_none) {
+            // A label may come sooner than a flush.
+            self.flush()?;
+            kept = self.store.predictions(&self.sha256, &keys)?;
+        }
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; entries.len()];
+        let mut labels = Vec::new();
+        for (index, ((entry, key), kept)) in entries.iter().zip(&keys).zip(&kept).enumerate() {
+            let joined = kept
+                .as_deref()
+                .ok_or(Outcome::UnknownId)
+                .and_then(|kept| row(kept, entry.row).ok_or(Outcome::UnknownRow))
+                .and_then(|(time, predicted)| Ok((time, predicted, feedback::truth(entry, judge)?)));
+            match joined {
+                Ok((time, predicted, truth)) => labels.push(Joined {
+                    index,
+                    key: *key,
+                    row: entry.row,
+                    time,
+                    predicted,
+                    truth,
+                    previous: None,
+                }),
+                Err(outcome) => outcomes[index] = Some(outcome),
+            }
+        }
+        for _ in 0..LABEL_TRIES {
+            if labels.is_empty() {
+                break;
+            }
+            let requests: Vec<Label> = labels.iter().map(|joined| self.label(judge, joined)).collect();
+            let results = self.store.label(&requests, self.config.keep_coarse)?;
+            let mut again = Vec::new();
+            for (mut joined, result) in labels.into_iter().zip(results) {
+                match result {
+                    Labelled::Counted => {
+                        outcomes[joined.index] = Some(match joined.previous {
+                            None => Outcome::Counted,
+                            Some(_) => Outcome::Corrected,
+                        });
+                    }
+                    Labelled::Found(bytes) if bytes == feedback::encode(&joined.truth) => {
+                        outcomes[joined.index] = Some(Outcome::Duplicate);
+                    }
+                    Labelled::Found(bytes) => {
+                        joined.previous = Some(bytes);
+                        again.push(joined);
+                    }
+                }
+            }
+            labels = again;
+        }
+        match labels.is_empty() {
+            true => Ok(outcomes.into_iter().flatten().collect()),
+            false => Err(StoreError("a label was changed by others again and again".into())),
+        }
+    }
+
+    fn label(&self, judge: &Judge, joined: &Joined) -> Label {
+        let mut sums = judge.judge(joined.predicted, &joined.truth);
+        if let Some(truth) = joined.previous.as_deref().and_then(feedback::decode) {
+            truth::merge(&mut sums, &truth::negated(&judge.judge(joined.predicted, &truth)));
+            sums.retain(|_, value| *value != 0);
+        }
+        let bucket = |seconds: u32| Bucket {
+            model: self.sha256.clone(),
+            seconds,
+            start: joined.time - joined.time % u64::from(seconds),
+        };
+        Label {
+            model: self.sha256.clone(),
+            key: joined.key,
+            row: joined.row,
+            previous: joined.previous.clone(),
+            value: feedback::encode(&joined.truth),
+            adds: [self.config.bucket_s, self.config.coarse_s()]
+                .into_iter()
+                .map(|seconds| (bucket(seconds), sums.clone()))
+                .collect(),
+        }
+    }
+
+    /// The reference that live rows are held against: the packed one, with
+    /// what was learnt of predictions where it has nothing.
+    pub fn reference(&self) -> Reference {
+        let mut reference = self.manifest.reference.clone();
+        if let Some(learnt) = self.learnt() {
+            for column in reference.columns.iter_mut().filter(|column| column.counts.is_empty()) {
+                if let Some(counts) = learnt.columns.get(&column.name)
+                    && counts.len() == column.bins.len()
+                {
+                    column.counts.clone_from(counts);
+                }
+            }
+        }
+        reference
+    }
+
+    /// What was learnt of predictions.
+    pub fn learnt(&self) -> Option<Arc<Learnt>> {
+        self.learnt.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Columns of predictions that the packed reference does not have.
+    fn unknown_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        let features = self.manifest.features.len();
+        let columns = self.manifest.reference.columns.iter().enumerate().skip(features);
+        columns
+            .filter(|(_, column)| column.counts.is_empty())
+            .map(|(index, _)| index)
+    }
+
+    /// Learns the reference of predictions from the first rows, where the
+    /// model was packed without one. Replicas agree on the first that learnt.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn learn(&self) -> Result<()> {
+        if self.learnt().is_some() || self.unknown_columns().next().is_none() {
+            return Ok(());
+        }
+        let name = format!("reference/{}", self.sha256);
+        let known = |documents: Vec<(String, Vec<u8>)>| {
+            let (_, bytes) = documents.into_iter().find(|(n, _)| *n == name)?;
+            postcard::from_bytes::<Learnt>(&bytes).ok()
+        };
+        let mut learnt = known(self.store.documents(&name)?);
+        if learnt.is_none() {
+            let now = span::now();
+            let from = now.saturating_sub(self.config.keep_coarse.as_secs());
+            let window = self.window(from, now + u64::from(self.config.bucket_s))?;
+            let sum = window.sum(&self.manifest.reference, trusted);
+            if sum.counts.answered < self.config.learn_rows {
+                return Ok(());
+            }
+            let counted = |index: usize| {
+                let column = self.manifest.reference.columns.get(index)?;
+                Some((column.name.clone(), sum.counts.columns.get(index)?.clone()))
+            };
+            let own = Learnt {
+                rows: sum.counts.answered,
+                at: now,
+                columns: self.unknown_columns().filter_map(counted).collect(),
+            };
+            let bytes = postcard::to_allocvec(&own).unwrap_or_default();
+            self.store.create(&name, &bytes)?;
+            learnt = known(self.store.documents(&name)?);
+        }
+        *self.learnt.write().unwrap_or_else(PoisonError::into_inner) = learnt.map(Arc::new);
+        Ok(())
+    }
+}
+
+/// A label that found its prediction.
+struct Joined {
+    index: usize,
+    key: [u8; 16],
+    row: u32,
+    time: u64,
+    predicted: Predicted,
+    truth: truth::Truth,
+    previous: Option<Vec<u8>>,
+}
+
+impl Prediction {
+    /// The time, then class and score of each row.
+    fn encode(&self) -> Vec<u8> {
+        let rows = match &self.rows {
+            Rows::One(row) => std::slice::from_ref(row),
+            Rows::Many(rows) => rows,
+        };
+        let mut bytes = Vec::with_capacity(8 + 12 * rows.len());
+        bytes.extend(self.time.to_le_bytes());
+        for row in rows {
+            bytes.extend(row.class.to_le_bytes());
+            bytes.extend(row.score.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// The time and a row of a kept prediction, if it has that row.
+fn row(bytes: &[u8], row: u32) -> Option<(u64, Predicted)> {
+    let (time, rows) = bytes.split_first_chunk::<8>()?;
+    let row = rows.chunks_exact(12).nth(row as usize)?;
+    let (class, score) = row.split_first_chunk::<4>()?;
+    let predicted = Predicted {
+        class: u32::from_le_bytes(*class),
+        score: f64::from_le_bytes(score.try_into().ok()?),
+    };
+    (predicted.class != REJECTED).then_some((u64::from_le_bytes(*time), predicted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_predictions_are_read_again() {
+        let prediction = Prediction {
+            key: [0; 16],
+            time: 77,
+            rows: Rows::Many(vec![
+                Predicted { class: 1, score: 0.25 },
+                Predicted {
+                    class: REJECTED,
+                    score: f64::NAN,
+                },
+            ]),
+        };
+        let bytes = prediction.encode();
+        assert_eq!(row(&bytes, 0), Some((77, Predicted { class: 1, score: 0.25 })));
+        assert_eq!(row(&bytes, 1), None);
+        assert_eq!(row(&bytes, 2), None);
+        assert_eq!(row(&[], 0), None);
+    }
+}
