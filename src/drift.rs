@@ -4,10 +4,16 @@
 //! or browser they come from; everything else is computed from their sums.
 
 mod bins;
+mod compare;
 mod counts;
 pub mod delta;
+mod groups;
 pub mod report;
+pub mod stats;
 pub mod truth;
+mod words;
 
 pub use bins::{Bins, Special};
+pub use compare::report;
 pub use counts::{Counts, Faults};
+pub use groups::{group_counts, group_labels, groups, labels, reference_ratios};
