@@ -5,5 +5,6 @@
 pub mod feedback;
 pub mod observed;
 pub mod span;
+pub mod status;
 pub mod store;
 pub mod watch;

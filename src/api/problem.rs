@@ -32,6 +32,16 @@ pub enum Kind {
     NotReady,
     /// Drift is aggregated by a modelet host, which this home is not.
     NoCollector,
+    /// No prediction of this id is kept.
+    UnknownPrediction,
+    /// A label that is none of the model's, or for a row that has no prediction.
+    InvalidLabel,
+    /// The delta is of a model that is not served here.
+    UnknownModel,
+    /// The delta is none of this model's.
+    InvalidDelta,
+    /// What should be kept can't be.
+    StoreUnavailable,
     /// Something that should not happen.
     Internal,
 }
@@ -53,6 +63,11 @@ impl Kind {
             Kind::DeadlineExceeded => "deadline-exceeded",
             Kind::NotReady => "not-ready",
             Kind::NoCollector => "no_collector",
+            Kind::UnknownPrediction => "unknown-prediction",
+            Kind::InvalidLabel => "invalid-label",
+            Kind::UnknownModel => "unknown-model",
+            Kind::InvalidDelta => "invalid-delta",
+            Kind::StoreUnavailable => "store-unavailable",
             Kind::Internal => "internal",
         }
     }
@@ -73,6 +88,11 @@ impl Kind {
             Kind::DeadlineExceeded => "The model took too long",
             Kind::NotReady => "The model is not ready",
             Kind::NoCollector => "Drift is not measured here",
+            Kind::UnknownPrediction => "There is no such prediction",
+            Kind::InvalidLabel => "The label is not what the model predicts",
+            Kind::UnknownModel => "The model is not served here",
+            Kind::InvalidDelta => "The counts are not what the model observes",
+            Kind::StoreUnavailable => "The store can't be reached",
             Kind::Internal => "Something went wrong",
         }
     }
@@ -81,14 +101,14 @@ impl Kind {
     pub fn status(self) -> u16 {
         match self {
             Kind::MalformedBody | Kind::InvalidQuery => 400,
-            Kind::NotFound => 404,
+            Kind::NotFound | Kind::UnknownPrediction | Kind::UnknownModel => 404,
             Kind::MethodNotAllowed => 405,
             Kind::RequestTimeout => 408,
             Kind::BodyTooLarge | Kind::BatchTooLarge => 413,
             Kind::UnsupportedMediaType => 415,
-            Kind::InvalidFeatures | Kind::ModelFailed => 422,
+            Kind::InvalidFeatures | Kind::ModelFailed | Kind::InvalidLabel | Kind::InvalidDelta => 422,
             Kind::Internal => 500,
-            Kind::NotReady | Kind::NoCollector => 503,
+            Kind::NotReady | Kind::NoCollector | Kind::StoreUnavailable => 503,
             Kind::DeadlineExceeded => 504,
         }
     }

@@ -542,6 +542,27 @@ impl Watched {
         self.learnt.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Rows from which the reference of predictions is learnt.
+    pub fn rows_to_learn(&self) -> u64 {
+        self.config.learn_rows
+    }
+
+    /// Rows that there are to learn from.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn rows_to_learn_from(&self) -> Result<u64> {
+        Ok(self.rows_so_far()?.counts.answered)
+    }
+
+    /// Everything observed by trusted sources that is still kept.
+    fn rows_so_far(&self) -> Result<Observed> {
+        let now = span::now();
+        let from = now.saturating_sub(self.config.keep_coarse.as_secs());
+        let window = self.window(from, now + u64::from(self.config.bucket_s))?;
+        Ok(window.sum(&self.manifest.reference, trusted))
+    }
+
     /// Columns of predictions that the packed reference does not have.
     fn unknown_columns(&self) -> impl Iterator<Item = usize> + '_ {
         let features = self.manifest.features.len();
@@ -567,10 +588,7 @@ impl Watched {
         };
         let mut learnt = known(self.store.documents(&name)?);
         if learnt.is_none() {
-            let now = span::now();
-            let from = now.saturating_sub(self.config.keep_coarse.as_secs());
-            let window = self.window(from, now + u64::from(self.config.bucket_s))?;
-            let sum = window.sum(&self.manifest.reference, trusted);
+            let sum = self.rows_so_far()?;
             if sum.counts.answered < self.config.learn_rows {
                 return Ok(());
             }
@@ -580,7 +598,7 @@ impl Watched {
             };
             let own = Learnt {
                 rows: sum.counts.answered,
-                at: now,
+                at: span::now(),
                 columns: self.unknown_columns().filter_map(counted).collect(),
             };
             let bytes = postcard::to_allocvec(&own).unwrap_or_default();

@@ -1,0 +1,292 @@
+//! The body of `GET /drift`: the report on drift, and what else the host knows
+//! of a model in a window.
+
+use super::observed::Traffic;
+use super::span;
+use super::store::Result;
+use super::watch::{Watched, trusted};
+use modelet::drift::report::{Report, Thresholds, Window};
+use modelet::drift::truth::{self, Estimate, Performance, Sums};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// An error rate risen by this much is what the control chart looks for.
+const CUSUM_RISE: f64 = 0.05;
+/// The chart alarms here: a rise is e^8, some 3,000, times likelier than none.
+const CUSUM_LIMIT: f64 = 8.0;
+/// The chart needs so many labels, and so many rows of a baseline.
+const CUSUM_ROWS_MIN: u64 = 50;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The window ends now and has this length.
+    pub window: Duration,
+    /// The one source that is asked about; all that are trusted if none.
+    pub source: Option<String>,
+}
+
+/// The whole answer. Its members begin with those of
+/// [`Report`], as `modelet drift --json` has them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Drift.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Where the rows came from.
+    pub sources: Vec<SourceStatus>,
+    /// What label and score are held against.
+    pub prediction_reference: PredictionReference,
+    /// Requests.
+    pub traffic: TrafficStatus,
+    /// What ground truth says, as far as there is any.
+    pub performance: PerformanceStatus,
+}
+
+/// The rows of a source.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    /// `host`, `spin`, `wasmtime`, `browser` or another collector's.
+    pub source: String,
+    /// Rows answered.
+    pub rows: u64,
+    /// Rows rejected.
+    pub rejected: u64,
+    /// Whether they are part of the report.
+    pub included: bool,
+}
+
+/// What label and score are held against.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum PredictionReference {
+    /// The answers to the holdout given at packing.
+    Holdout,
+    /// Live rows, because there was no holdout: drift is measured from then
+    /// on, and what was wrong already is not seen.
+    Learnt {
+        /// How many.
+        rows: u64,
+        /// When it was complete.
+        at: String,
+    },
+    /// Nothing yet: the first live rows will be it.
+    Learning {
+        /// Rows until now.
+        rows: u64,
+        /// Rows needed.
+        needed: u64,
+    },
+}
+
+/// Requests for predictions in the window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrafficStatus {
+    /// All of them.
+    pub requests: u64,
+    /// By the second.
+    pub requests_per_s: f64,
+    /// Rows, answered and rejected, by the second.
+    pub rows_per_s: f64,
+    /// Those answered with a status of 400 to 499.
+    pub client_errors: u64,
+    /// Those answered with a status from 500.
+    pub server_errors: u64,
+    /// The share of the latter.
+    pub error_rate: f64,
+    /// Calls that gave no answer, by why.
+    pub failures: BTreeMap<String, u64>,
+    /// The time that half of the requests did not exceed, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// 95 of 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
+    /// 99 of 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+}
+
+impl TrafficStatus {
+    fn new(traffic: &Traffic, rows: u64, seconds: f64) -> TrafficStatus {
+        let requests = traffic.requests();
+        let server_errors = traffic.of_class(5);
+        TrafficStatus {
+            requests,
+            requests_per_s: requests as f64 / seconds,
+            rows_per_s: rows as f64 / seconds,
+            client_errors: traffic.of_class(4),
+            server_errors,
+            error_rate: server_errors as f64 / requests.max(1) as f64,
+            failures: traffic.failures.clone(),
+            p50_ms: traffic.percentile_ms(0.5),
+            p95_ms: traffic.percentile_ms(0.95),
+            p99_ms: traffic.percentile_ms(0.99),
+        }
+    }
+}
+
+/// How good the predictions of the window were.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PerformanceStatus {
+    /// Measured on the rows with a label.
+    #[serde(flatten)]
+    pub measured: Performance,
+    /// The share of the host's rows with a label, in [0, 1].
+    pub coverage: f64,
+    /// Rows that the baseline was measured on; 0 where it was only told.
+    pub baseline_rows: u64,
+    /// A control chart of the errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cusum: Option<Cusum>,
+    /// What the scores say of themselves: an estimate that needs no label, and
+    /// does not see concept drift.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
+}
+
+/// A control chart over the window's buckets; see [`truth::cusum`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cusum {
+    /// The sum of log-likelihood ratios at the end of the window.
+    pub value: f64,
+    /// Beyond this the error rate has risen.
+    pub limit: f64,
+    /// Whether it is beyond.
+    pub alarm: bool,
+}
+
+/// A window of a model, to the bucket.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// As people name its length.
+    pub name: String,
+    /// Its begin, in seconds since 1970.
+    pub from: u64,
+    /// Its end.
+    pub to: u64,
+}
+
+impl Watched {
+    /// Answers a question about the time until now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn status(&self, question: &Question, thresholds: &Thresholds) -> Result<Status> {
+        self.flush()?;
+        self.learn()?;
+        let (from, to) = self.recent(question.window);
+        let span = Span {
+            name: span::text(question.window),
+            from,
+            to,
+        };
+        self.status_of(&span, question.source.as_deref(), thresholds)
+    }
+
+    /// What is known of a span of time.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn status_of(&self, span: &Span, source: Option<&str>, thresholds: &Thresholds) -> Result<Status> {
+        let window = self.window(span.from, span.to)?;
+        let included = |name: &str| match source {
+            Some(source) => name == source,
+            None => trusted(name),
+        };
+        let reference = self.reference();
+        let observed = window.sum(&reference, included);
+        let counts = &observed.counts;
+        let mut report = modelet::drift::report(self.manifest(), self.sha256(), &reference, counts, thresholds);
+        report.window = Some(Window {
+            name: span.name.clone(),
+            from: span::rfc3339(window.from),
+            to: span::rfc3339(window.to),
+        });
+        let seconds = window.to.min(span::now().max(window.from + 1)) - window.from;
+        let host_rows = window.sources.get("host").map_or(0, |host| host.counts.answered);
+        Ok(Status {
+            sources: window
+                .sources
+                .iter()
+                .map(|(name, observed)| SourceStatus {
+                    source: name.clone(),
+                    rows: observed.counts.answered,
+                    rejected: observed.counts.rejected,
+                    included: included(name),
+                })
+                .collect(),
+            prediction_reference: self.prediction_reference()?,
+            traffic: TrafficStatus::new(
+                &observed.traffic,
+                counts.answered + counts.rejected,
+                seconds.max(1) as f64,
+            ),
+            performance: self.performance(window.from, window.to, host_rows, counts.columns.last())?,
+            report,
+        })
+    }
+
+    fn prediction_reference(&self) -> Result<PredictionReference> {
+        let features = self.manifest().features.len();
+        let columns = &self.manifest().reference.columns;
+        if columns.iter().skip(features).all(|column| !column.counts.is_empty()) {
+            return Ok(PredictionReference::Holdout);
+        }
+        Ok(match self.learnt() {
+            Some(learnt) => PredictionReference::Learnt {
+                rows: learnt.rows,
+                at: span::rfc3339(learnt.at),
+            },
+            None => PredictionReference::Learning {
+                rows: self.rows_to_learn_from()?,
+                needed: self.rows_to_learn(),
+            },
+        })
+    }
+
+    fn performance(&self, from: u64, to: u64, host_rows: u64, scores: Option<&Vec<u64>>) -> Result<PerformanceStatus> {
+        let mut status = PerformanceStatus {
+            measured: Performance::default(),
+            coverage: 0.0,
+            baseline_rows: 0,
+            cusum: None,
+            estimate: None,
+        };
+        let Some(judge) = self.judge() else {
+            return Ok(status);
+        };
+        let baseline = self.manifest().baseline.as_ref();
+        let buckets = self.truth(from, to)?;
+        let mut sums = Sums::new();
+        for (_, bucket) in &buckets {
+            truth::merge(&mut sums, bucket);
+        }
+        let none = BTreeMap::new();
+        status.measured = judge.performance(&sums, baseline.map_or(&none, |b| &b.metrics));
+        status.coverage = match host_rows {
+            0 => 0.0,
+            rows => (status.measured.labelled as f64 / rows as f64).min(1.0),
+        };
+        if let Some(baseline) = baseline {
+            status.baseline_rows = baseline.rows;
+            if let Some(accuracy) = baseline.metrics.get("accuracy")
+                && judge.classifies()
+                && status.measured.labelled >= CUSUM_ROWS_MIN
+            {
+                let p0 = 1.0 - accuracy;
+                let errors = buckets.iter().map(|(_, sums)| judge.errors(sums));
+                let value = truth::cusum(p0, p0 + CUSUM_RISE, errors);
+                status.cusum = Some(Cusum {
+                    value,
+                    limit: CUSUM_LIMIT,
+                    alarm: value > CUSUM_LIMIT,
+                });
+            }
+        }
+        let positives = baseline.map(|b| b.positives.as_slice()).filter(|p| !p.is_empty());
+        status.estimate = scores.and_then(|scores| judge.estimate(scores, positives));
+        Ok(status)
+    }
+}
