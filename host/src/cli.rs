@@ -5,6 +5,7 @@ use crate::data::Format;
 use crate::output::ColorChoice;
 use crate::serve::{LogFormat, ServeConfig};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use modelet::drift::report::Thresholds;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -66,6 +67,9 @@ pub enum Command {
     /// Hold a model, or an endpoint, against the answers it was packed with
     #[command(after_help = VERIFY)]
     Verify(VerifyArgs),
+    /// Hold the rows of a file against the reference: has the data drifted?
+    #[command(after_help = DRIFT)]
+    Drift(DriftArgs),
     /// Serve packed models over HTTP
     #[command(after_help = SERVE)]
     Serve(ServeArgs),
@@ -301,6 +305,49 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+const DRIFT: &str = "\
+Examples:
+  modelet drift model.wasm current.csv
+  modelet drift model.wasm current.parquet --html report.html
+  modelet drift model.wasm current.csv --label defaulted --json | jq .performance
+
+The rows are counted in the bins that were frozen when the model was packed, as
+a server counts them. Exit status: 0 when no feature, label or score drifted, 3
+when one did.";
+
+/// `modelet drift`
+#[derive(Clone, Debug, Args)]
+pub struct DriftArgs {
+    /// The packed model
+    #[arg(value_name = "MODEL.wasm", value_hint = ValueHint::FilePath)]
+    pub model: PathBuf,
+    /// The rows: .csv, .parquet, .ndjson, or - for standard input
+    #[arg(value_name = "CURRENT", value_hint = ValueHint::FilePath)]
+    pub rows: PathBuf,
+    /// How the rows are written [default: by the file's extension; csv for -]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The column that holds the truth: tells how good the predictions are
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// A drifted feature alerts from this PSI on
+    #[arg(long, value_name = "NUMBER", default_value_t = Thresholds::default().psi, value_parser = positive)]
+    pub threshold: f64,
+    /// Write a page for the browser
+    #[arg(long, value_name = "REPORT.html", value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
+    /// Write the report as JSON, as GET /drift has it
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0, such as 0.1".into()),
+    }
+}
+
 const SERVE: &str = "\
 Examples:
   modelet serve model.wasm
@@ -362,6 +409,13 @@ pub struct ServeArgs {
         hide_env_values = true
     )]
     pub log_format: LogFormatArg,
+    /// Where the monitor keeps its state: a file, redis://HOST:PORT/DB for a
+    /// fleet, or memory [default: a file of this user for the first address]
+    #[arg(long, value_name = "STORE", env = "MODELET_STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    /// Do not watch the models: no drift, no feedback, no alerts
+    #[arg(long)]
+    pub no_monitor: bool,
     /// Keep no compiled code on disk: compile at every start
     #[arg(long)]
     pub no_cache: bool,
@@ -439,6 +493,8 @@ mod tests {
             Case("modelet pack m.onnx -o m.wasm --tolerance=-1", 2),
             Case("modelet pack m.onnx -o m.wasm --wasi 0.1", 2),
             Case("modelet pack m.onnx -o m.wasm --label y", 2),
+            Case("modelet drift m.wasm", 2),
+            Case("modelet drift m.wasm rows.csv --threshold 0", 2),
             Case("modelet serve", 2),
             Case("modelet serve m.wasm --listen nowhere", 2),
             Case("modelet predict m.wasm request.json --input {}", 2),

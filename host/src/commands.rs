@@ -1,9 +1,11 @@
 //! What the commands do: read, call the library, print.
 
 mod check;
+mod drift;
 mod inspect;
 mod pack;
 mod predict;
+mod request;
 mod score;
 mod serve;
 mod verify;
@@ -91,6 +93,7 @@ pub fn run(command: Command, output: &Output) -> anyhow::Result<Status> {
         Command::Inspect(args) => inspect::run(&args, output),
         Command::Predict(args) => predict::run(&args, output),
         Command::Score(args) => score::run(&args, output),
+        Command::Drift(args) => drift::run(&args, output),
         Command::Verify(args) => verify::run(&args, output),
         Command::Serve(args) => serve::run(args),
         Command::Completions(args) => {

@@ -8,10 +8,12 @@
 
 mod body;
 mod id;
+mod monitoring;
 mod openapi;
 
 use crate::artifact::Artifact;
 use crate::metrics::{self, Counters, Failure};
+use crate::monitor::watch::Watched;
 use crate::pages::{self, Page};
 use crate::runtime::{CallError, Called, Loaded, Observation};
 use body::{BodyError, BodyLimits, Budget, Whole};
@@ -25,6 +27,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use id::{RequestId, X_REQUEST_ID};
 use modelet::api::{self, BatchOptions, Format, Kind, Problem, Route};
+use modelet::drift::report::Thresholds;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,11 +60,13 @@ enum Target {
     OpenApi,
     Docs,
     Bundle,
+    Feedback,
+    Observe,
     Page(Page),
 }
 
 /// The routes as metrics name them, in the order of [`Target::number`].
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 14] = [
     "/predict",
     "/predict/batch",
     "/health",
@@ -72,6 +77,8 @@ const ROUTES: [&str; 12] = [
     "/openapi.json",
     "/docs",
     "/model/bundle",
+    "/feedback",
+    "/observe",
     "page",
     "other",
 ];
@@ -88,6 +95,8 @@ impl Target {
             "/openapi.json" => Some(Target::OpenApi),
             "/docs" => Some(Target::Docs),
             "/model/bundle" => Some(Target::Bundle),
+            "/feedback" => Some(Target::Feedback),
+            "/observe" => Some(Target::Observe),
             path => pages::page(path).map(Target::Page),
         }
     }
@@ -104,20 +113,25 @@ impl Target {
             Target::OpenApi => 7,
             Target::Docs => 8,
             Target::Bundle => 9,
-            Target::Page(_) => 10,
+            Target::Feedback => 10,
+            Target::Observe => 11,
+            Target::Page(_) => 12,
         }
     }
 
     fn allow(self) -> &'static str {
         match self {
             Target::Every(route) => route.allow(),
+            Target::Feedback | Target::Observe => "POST",
             _ => "GET, HEAD",
         }
     }
 
     fn has(self, method: &Method) -> bool {
         match self {
-            Target::Every(Route::Predict | Route::PredictBatch) => method == Method::POST,
+            Target::Every(Route::Predict | Route::PredictBatch) | Target::Feedback | Target::Observe => {
+                method == Method::POST
+            }
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
@@ -130,7 +144,8 @@ pub struct Served {
     sha256: String,
     features: Vec<String>,
     loaded: Arc<Loaded>,
-    counters: Counters,
+    counters: Arc<Counters>,
+    watched: Option<Arc<Watched>>,
     info: Bytes,
     openapi: Bytes,
     bundle_path: Option<PathBuf>,
@@ -142,8 +157,14 @@ pub struct Served {
 }
 
 impl Served {
-    /// A loaded model, at the root of the server or under its name.
-    pub fn new(artifact: &Artifact, loaded: Arc<Loaded>, at_root: bool) -> Served {
+    /// A loaded model, at the root of the server or under its name; `watch`
+    /// makes what watches it, if it is watched.
+    pub fn new(
+        artifact: &Artifact,
+        loaded: Arc<Loaded>,
+        at_root: bool,
+        watch: Option<impl FnOnce(Arc<Counters>) -> Watched>,
+    ) -> Served {
         let manifest = &artifact.manifest;
         let base = if at_root {
             "/"
@@ -155,17 +176,20 @@ impl Served {
         if info.pop() == Some('}') {
             info.push_str(&format!(",\"file_sha256\":\"{}\"}}", artifact.file_sha256));
         }
+        let monitored = manifest.reference.columns.iter().map(|column| &column.bins);
+        let counters = Arc::new(Counters::new(
+            &ROUTES,
+            ROUTES_TIMED,
+            manifest.features.len(),
+            monitored.filter(|_| watch.is_some()),
+        ));
         Served {
+            watched: watch.map(|watch| Arc::new(watch(Arc::clone(&counters)))),
             name: manifest.name.clone(),
             version: manifest.version.clone(),
             sha256: artifact.bundle_sha256.clone(),
             features: manifest.features.iter().map(|feature| feature.name.clone()).collect(),
-            counters: Counters::new(
-                &ROUTES,
-                ROUTES_TIMED,
-                manifest.features.len(),
-                manifest.reference.columns.iter().map(|column| &column.bins),
-            ),
+            counters,
             info: info.into(),
             openapi: openapi::document(artifact, base).into(),
             bundle_path: artifact.path.as_ref().map(|path| path.with_extension("bundle")),
@@ -174,6 +198,11 @@ impl Served {
             recent_ns: [const { AtomicU64::new(0) }; 2],
             loaded,
         }
+    }
+
+    /// What watches the model, if it is watched.
+    pub fn watched(&self) -> Option<&Arc<Watched>> {
+        self.watched.as_ref()
     }
 
     fn call(&self, body: &[u8], options: Option<BatchOptions>, id: &RequestId) -> Called {
@@ -222,6 +251,15 @@ pub struct HttpLimits {
     pub long_calls_max: usize,
 }
 
+/// How questions about drift are answered.
+#[derive(Clone, Debug)]
+pub struct DriftAnswers {
+    /// The window where none is asked for.
+    pub window: Duration,
+    /// What is called drift.
+    pub thresholds: Thresholds,
+}
+
 /// Models behind their routes.
 pub struct Server {
     models: Vec<Arc<Served>>,
@@ -230,11 +268,12 @@ pub struct Server {
     queue_timeout: Duration,
     long_calls: Arc<Semaphore>,
     draining: AtomicBool,
+    drift: DriftAnswers,
 }
 
 impl Server {
     /// A server of these models, of which there is at least one.
-    pub fn new(models: Vec<Served>, limits: &HttpLimits) -> Server {
+    pub fn new(models: Vec<Served>, limits: &HttpLimits, drift: DriftAnswers) -> Server {
         Server {
             models: models.into_iter().map(Arc::new).collect(),
             bodies: BodyLimits {
@@ -246,6 +285,7 @@ impl Server {
             queue_timeout: limits.queue_timeout,
             long_calls: Arc::new(Semaphore::new(limits.long_calls_max)),
             draining: AtomicBool::new(false),
+            drift,
         }
     }
 
@@ -281,6 +321,9 @@ impl Server {
             Some(target) if !target.has(&head.method) => method_not_allowed(target, path, &head.method, &id),
             Some(Target::Every(Route::Predict)) => self.predict(model, &head, body, false, &id).await,
             Some(Target::Every(Route::PredictBatch)) => self.predict(model, &head, body, true, &id).await,
+            Some(Target::Feedback) => self.feedback(model, &head, body, &id).await,
+            Some(Target::Observe) => self.observe(&head, body, &id).await,
+            Some(Target::Every(Route::Drift)) => self.drift(model, &head, &id).await,
             Some(target) => self.get(model, target, &head.headers, &id).await,
         };
         let duration = start.elapsed();
@@ -330,6 +373,7 @@ impl Server {
                     inference_ns: reply.inference_ns,
                     ..Answer::new(StatusCode::OK, api::JSON, reply.body).with_rows(model, &reply.observation)
                 }
+                .kept(model, id, &reply.observation)
             }
             Ok(Err(problem)) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -421,13 +465,6 @@ impl Server {
             Target::Every(Route::Ready) => ok(api::JSON, Bytes::from_static(b"{\"status\":\"ready\"}")),
             Target::Every(Route::ModelInfo) => ok(api::JSON, model.info.clone()),
             Target::Every(Route::Metrics) => self.metrics(headers),
-            Target::Every(_) => Answer::problem(
-                Problem::new(
-                    Kind::NoCollector,
-                    "this version of the modelet host does not aggregate drift yet",
-                ),
-                id,
-            ),
             Target::OpenApi => ok(api::JSON, model.openapi.clone()),
             Target::Docs => ok(HTML, Bytes::from_static(DOCS)),
             Target::Bundle => match model.bundle().await {
@@ -440,6 +477,10 @@ impl Server {
                     id,
                 ),
             },
+            // The others are answered before.
+            Target::Every(_) | Target::Feedback | Target::Observe => {
+                Answer::problem(Problem::new(Kind::Internal, "the route has no answer"), id)
+            }
             Target::Page(page) => unless_known(headers, page.etag(), || {
                 ok(page.content_type, Bytes::from_static(page.bytes))
             }),
@@ -456,6 +497,7 @@ impl Server {
                 sha256: &model.sha256,
                 features: &model.features,
                 counters: &model.counters,
+                watched: model.watched.as_deref(),
             })
             .collect();
         let text = metrics::render(&subjects);
@@ -571,6 +613,14 @@ impl Answer {
             rows: observation.status.len(),
             ..self
         }
+    }
+
+    /// Keeps the predictions until their labels come.
+    fn kept(self, model: &Served, id: &RequestId, observation: &Observation) -> Answer {
+        if let Some(watched) = &model.watched {
+            watched.predicted(self.id.as_deref().unwrap_or(id.as_str()), observation);
+        }
+        self
     }
 
     /// The response. The request's map of headers becomes the answer's, so

@@ -5,9 +5,11 @@
 //! summed when somebody asks. Names and buckets are the component's
 //! (`modelet::api::metrics`).
 
+mod drift;
 mod process;
 
 use crate::monitor::observed::{Observed, Traffic};
+use crate::monitor::watch::Watched;
 use crate::runtime::{FaultCount, Observation};
 use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
 use modelet::drift::{Bins, Counts};
@@ -279,6 +281,8 @@ pub struct Subject<'a> {
     pub features: &'a [String],
     /// What was counted.
     pub counters: &'a Counters,
+    /// What watches it.
+    pub watched: Option<&'a Watched>,
 }
 
 /// All metrics, in Prometheus' text format.
@@ -383,6 +387,7 @@ pub fn render(subjects: &[Subject<'_>]) -> String {
             sum,
         );
     }
+    drift::render(&mut out, subjects);
     process::render(&mut out);
     out.finish()
 }
@@ -467,6 +472,7 @@ mod tests {
             sha256: "aa",
             features: &["a".into(), "b\"".into()],
             counters: &counters,
+            watched: None,
         }]);
         for line in [
             r#"modelet_requests_total{model="m",version="1",route="/predict",status="200"} 3200"#,

@@ -6,7 +6,10 @@ mod log;
 pub use log::LogFormat;
 
 use crate::artifact::Artifact;
-use crate::http::{HttpLimits, Served, Server};
+use crate::http::{DriftAnswers, HttpLimits, Served, Server};
+use crate::monitor::store::{self, Store};
+use crate::monitor::watch::Watched;
+use crate::monitor::{Monitor, MonitorConfig};
 use crate::runtime::{CodeCaching, Isolation, Loaded, Runtime, RuntimeConfig};
 use anyhow::Context;
 use hyper::service::service_fn;
@@ -15,7 +18,7 @@ use hyper_util::server::conn::auto;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +79,10 @@ pub struct ServeConfig {
     pub drain_timeout_ms: u64,
     /// Where compiled code is kept.
     pub cache: CodeCaching,
+    /// How models are monitored; not at all if none.
+    pub monitor: Option<MonitorConfig>,
+    /// Where the monitor keeps its state.
+    pub store: StoreChoice,
     /// Write a line for every request. Default: yes.
     pub access_log: bool,
     /// Which events are logged, as `RUST_LOG` has it. Default: `info`.
@@ -103,11 +110,25 @@ impl Default for ServeConfig {
             instances_max: runtime.instances_max,
             drain_timeout_ms: 30_000,
             cache: runtime.cache,
+            monitor: Some(MonitorConfig::default()),
+            store: StoreChoice::Default,
             access_log: true,
             log_filter: "info".into(),
             log_format: LogFormat::Json,
         }
     }
+}
+
+/// Where the monitor keeps its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// A file of this user's for the first address: `$XDG_STATE_HOME/modelet`
+    /// or `~/.local/state/modelet`. Memory, where there is none, or where the
+    /// system chooses the port.
+    #[default]
+    Default,
+    /// What the text names: a file, `redis://...`, or `memory`.
+    At(String),
 }
 
 /// A configuration that can't be served. The process exits with status 64.
@@ -178,6 +199,14 @@ impl ServeConfig {
         }
     }
 
+    fn drift(&self) -> DriftAnswers {
+        let monitor = self.monitor.clone().unwrap_or_default();
+        DriftAnswers {
+            window: monitor.window,
+            thresholds: monitor.thresholds,
+        }
+    }
+
     fn http(&self) -> HttpLimits {
         HttpLimits {
             body_bytes_max: self.body_bytes_max,
@@ -216,11 +245,21 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
         .iter()
         .map(|&address| bind(address))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let models = tokio::select! {
-        models = loading => models??,
+    let (models, store) = tokio::select! {
+        loaded = loading => loaded??,
         () = signals.next() => return Ok(()),
     };
-    let server = Arc::new(Server::new(models, &config.http()));
+    let monitor = match &config.monitor {
+        Some(monitor) => {
+            let watched = models.iter().filter_map(Served::watched).cloned().collect();
+            let store = store.context("the monitor has no store")?;
+            Some(Arc::new(
+                Monitor::start(watched, store, monitor).context("can't start the monitor")?,
+            ))
+        }
+        None => None,
+    };
+    let server = Arc::new(Server::new(models, &config.http(), config.drift()));
     let (stop, stopped) = watch::channel(());
     let connections = Connections {
         builder: Arc::new(builder(&config)),
@@ -249,17 +288,23 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
         }
         () = signals.next() => tracing::warn!("stopped at once by a second signal"),
     }
+    if let Some(monitor) = monitor {
+        tokio::task::spawn_blocking(move || monitor.stop()).await?;
+    }
     Ok(())
 }
 
-/// Loads every model; the first is at the root.
-fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<Vec<Served>> {
+/// Opens the store and loads every model; the first is at the root.
+fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<(Vec<Served>, Option<Arc<dyn Store>>)> {
     let mut opened = Vec::with_capacity(artifacts.len());
     for path in artifacts {
         let artifact = Artifact::open(path).with_context(|| path.display().to_string())?;
         opened.push((path, artifact));
     }
     check_names(opened.iter().map(|(_, artifact)| artifact.manifest.name.as_str()))?;
+    let store = config.monitor.as_ref().map(|_| open_store(config)).transpose()?;
+    // Who writes into the store: this process, and no other.
+    let writer = uuid::Uuid::new_v4().simple().to_string();
     let runtime = Runtime::new(config.runtime())?;
     let mut models = Vec::with_capacity(opened.len());
     for (path, artifact) in opened {
@@ -275,9 +320,58 @@ fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<Vec<Serve
             "loaded {}",
             path.display(),
         );
-        models.push(Served::new(&artifact, loaded, models.is_empty()));
+        let watch = config.monitor.as_ref().zip(store.as_ref()).map(|(monitor, store)| {
+            let (manifest, sha256) = (artifact.manifest.clone(), artifact.bundle_sha256.clone());
+            let (watch, store, writer) = (monitor.watch.clone(), Arc::clone(store), writer.clone());
+            move |counters| Watched::new(manifest, sha256, counters, watch, store, writer)
+        });
+        models.push(Served::new(&artifact, loaded, models.is_empty(), watch));
     }
-    Ok(models)
+    Ok((models, store))
+}
+
+/// Opens the store that was chosen. What nobody chose must not hinder serving:
+/// where the default file can't be had, memory does.
+fn open_store(config: &ServeConfig) -> anyhow::Result<Arc<dyn Store>> {
+    let StoreChoice::At(spec) = &config.store else {
+        return match default_store(&config.listen) {
+            Some(path) => match open_file(&path) {
+                Ok(store) => {
+                    tracing::info!(store = %path.display(), "the monitor keeps its state");
+                    Ok(store)
+                }
+                Err(error) => {
+                    tracing::warn!("the monitor keeps its state in memory: {error:#}");
+                    Ok(store::open("memory")?)
+                }
+            },
+            None => {
+                tracing::info!("the monitor keeps its state in memory; --store keeps it in a file");
+                Ok(store::open("memory")?)
+            }
+        };
+    };
+    Ok(store::open(spec).map_err(|error| ConfigError(format!("--store: {error}")))?)
+}
+
+fn open_file(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let spec = path.to_str().context("the path is not UTF-8")?;
+    Ok(store::open(spec)?)
+}
+
+/// The file for a server that listens here, if it has a place to be found
+/// again.
+fn default_store(listen: &[SocketAddr]) -> Option<PathBuf> {
+    let address = listen.first().filter(|address| address.port() != 0)?;
+    let state = match std::env::var_os("XDG_STATE_HOME").filter(|value| !value.is_empty()) {
+        Some(state) => PathBuf::from(state),
+        None => PathBuf::from(std::env::var_os("HOME").filter(|value| !value.is_empty())?).join(".local/state"),
+    };
+    let host = address.ip().to_string().replace(':', "_");
+    Some(state.join("modelet").join(format!("{host}-{}.redb", address.port())))
 }
 
 /// Calls the model before anybody waits for it: the first calls of an instance

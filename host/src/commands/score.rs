@@ -5,10 +5,10 @@
 //! predictions are written in the order of the rows.
 
 mod answer;
-mod request;
 
 use super::Status;
 use super::predict::Fault;
+use super::request::{Chunk, Columns, Value};
 use crate::cli::{OnBadRow, ScoreArgs};
 use crate::data::{Field, Format, Reader, Writer};
 use crate::output::{Output, Progress, count, thousands};
@@ -16,7 +16,6 @@ use crate::runtime::{Loaded, RuntimeConfig};
 use answer::{Layout, Row};
 use anyhow::{Context, anyhow, bail};
 use modelet::api::{BatchOptions, OnError};
-use request::{Chunk, Columns, Value};
 use std::time::Instant;
 
 /// Rows in one call of the component.

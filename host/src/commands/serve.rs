@@ -3,7 +3,7 @@
 use super::Status;
 use crate::cli::{IsolateArg, ServeArgs};
 use crate::runtime::{CodeCaching, Isolation};
-use crate::serve::{ConfigError, ServeConfig, serve};
+use crate::serve::{ConfigError, ServeConfig, StoreChoice, serve};
 use anyhow::Context;
 
 pub fn run(args: ServeArgs) -> anyhow::Result<Status> {
@@ -41,6 +41,11 @@ fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
         cache: match args.no_cache {
             true => CodeCaching::Off,
             false => CodeCaching::Default,
+        },
+        monitor: default.monitor.filter(|_| !args.no_monitor),
+        store: match args.store {
+            Some(store) => StoreChoice::At(store),
+            None => StoreChoice::Default,
         },
         access_log: !args.no_access_log,
         log_filter: args.log,
@@ -84,6 +89,8 @@ mod tests {
             "--no-access-log",
             "--log=warn",
             "--no-cache",
+            "--store=memory",
+            "--no-monitor",
             "--drain-timeout-s=1",
         ])
         .unwrap();
@@ -101,6 +108,8 @@ mod tests {
         assert_eq!(config.log_filter, "warn");
         assert_eq!(config.cache, CodeCaching::Off);
         assert_eq!(config.drain_timeout_ms, 1000);
+        assert_eq!(config.store, StoreChoice::At("memory".into()));
+        assert!(config.monitor.is_none());
     }
 
     #[test]

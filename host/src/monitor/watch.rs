@@ -4,6 +4,7 @@
 use super::feedback::{self, Entry, Outcome};
 use super::observed::Observed;
 use super::span;
+use super::status::Status;
 use super::store::{Bucket, Label, Labelled, Part, Result, Store, StoreError, Sums};
 use crate::metrics::Counters;
 use crate::runtime::Observation;
@@ -80,6 +81,7 @@ pub struct Watched {
     dropped: AtomicU64,
     inner: Mutex<Inner>,
     learnt: RwLock<Option<Arc<Learnt>>>,
+    latest: RwLock<Option<Arc<Status>>>,
     failing: AtomicBool,
 }
 
@@ -90,6 +92,8 @@ struct Inner {
     /// The host's counters at the last tick, and when that was.
     seen: Observed,
     tick: u64,
+    /// What trusted collectors sent since the start.
+    received: Counts,
     open: BTreeMap<(String, u32, u64), Open>,
 }
 
@@ -172,6 +176,7 @@ impl Watched {
                 unsaved_predictions: Vec::new(),
                 seen: counters.observed(),
                 tick: span::now(),
+                received: Counts::new(&manifest.reference),
                 open: BTreeMap::new(),
             }),
             manifest,
@@ -184,6 +189,7 @@ impl Watched {
             queued: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             learnt: RwLock::new(None),
+            latest: RwLock::new(None),
             failing: AtomicBool::new(false),
         }
     }
@@ -206,6 +212,24 @@ impl Watched {
     /// Predictions that could not be kept for their labels.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What this process counted since its start: its own rows, and those that
+    /// trusted collectors sent it.
+    pub fn totals(&self) -> Counts {
+        let mut counts = self.counters.observed().counts;
+        counts.merge(&self.inner().received);
+        counts
+    }
+
+    /// What the monitor found when it last looked.
+    pub fn latest(&self) -> Option<Arc<Status>> {
+        self.latest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what the monitor found.
+    pub fn found(&self, status: Status) {
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
     }
 
     /// Keeps a request's predictions until their labels come. Takes no lock
@@ -253,6 +277,9 @@ impl Watched {
             return Ok(false);
         }
         let mut inner = self.inner();
+        if trusted(&origin.source) {
+            inner.received.merge(&delta.observed.counts);
+        }
         let now = span::now();
         self.add(&mut inner, &origin.source, now, &Observed::from(&delta.observed));
         Ok(true)
@@ -480,11 +507,11 @@ impl Watched {
                             Some(_) => Outcome::Corrected,
                         });
                     }
-                    Labelled::Found(bytes) if bytes == feedback::encode(&joined.truth) => {
+                    Labelled::Found(Some(bytes)) if bytes == feedback::encode(&joined.truth) => {
                         outcomes[joined.index] = Some(Outcome::Duplicate);
                     }
-                    Labelled::Found(bytes) => {
-                        joined.previous = Some(bytes);
+                    Labelled::Found(previous) => {
+                        joined.previous = previous;
                         again.push(joined);
                     }
                 }

@@ -1,7 +1,7 @@
 //! The component's answers as rows of predictions.
 
-use super::request::Value;
 use crate::commands::predict::{Fault, Refusal};
+use crate::commands::request::Value;
 use crate::data::{Field, FieldType};
 use anyhow::Context;
 use modelet::signature::{Labels, Manifest, ScoreKind};

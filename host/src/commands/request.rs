@@ -119,6 +119,18 @@ impl<'a> Columns<'a> {
         self.id
     }
 
+    /// Carries this column along in place of the id.
+    ///
+    /// # Errors
+    /// When the file has no such column.
+    pub fn carry(&mut self, names: &[String], column: &str) -> anyhow::Result<()> {
+        self.id = names.iter().position(|name| name == column);
+        if self.id.is_none() {
+            bail!("there is no column {column:?}");
+        }
+        Ok(())
+    }
+
     /// The columns that are neither features nor the id.
     pub fn dropped<'n>(&self, names: &'n [String]) -> Vec<&'n str> {
         let columns = names.iter().zip(&self.features).enumerate();

@@ -1,0 +1,297 @@
+//! `modelet drift`: counts the rows of a file as a server would, and holds the
+//! counts against the reference.
+
+use super::Status;
+use super::request::{Chunk, Columns};
+use crate::cli::DriftArgs;
+use crate::data::{Cell, Format, Reader};
+use crate::monitor::html::{self, ReportContext};
+use crate::monitor::span;
+use crate::output::{Align, Output, Paint, count, grid};
+use crate::runtime::{FaultCode as WitFaultCode, Loaded, Observation, RuntimeConfig};
+use anyhow::{Context, anyhow, bail};
+use modelet::api::{BatchOptions, OnError};
+use modelet::drift::Counts;
+use modelet::drift::report::{ColumnReport, QualityState, Report, State, Thresholds};
+use modelet::drift::truth::{self, Judge, Metric, Performance, Predicted, Sums};
+use modelet::signature::Manifest;
+use modelet::validate::{FaultCode, FaultCount};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Rows in one call of the component.
+const ROWS_AT_ONCE: usize = 2048;
+/// Bytes in one call of the component, from which on it gets no further row.
+const BODY_BYTES: usize = 8 << 20;
+/// A call is as long as the model takes; nobody waits at the other end.
+const DEADLINE_MS: u64 = 600_000;
+
+pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
+    let artifact = super::open(&args.model)?;
+    let manifest = &artifact.manifest;
+    let named = || args.rows.display().to_string();
+    let format = match args.format {
+        Some(format) => format,
+        None => Format::of(&args.rows)?,
+    };
+    let judge = match &args.label {
+        Some(label) => Some(Judge::new(manifest).ok_or_else(|| {
+            anyhow!(
+                "--label {label}: labels can't be held against a model of the task {}",
+                manifest.task.name()
+            )
+        })?),
+        None => None,
+    };
+    let progress = output.progress();
+    let mut reader = Reader::open(&args.rows, format, &*progress)?;
+    // The label is what is carried along beside the features.
+    let mut columns = Columns::new(manifest, format, reader.columns(), None).with_context(named)?;
+    if let Some(label) = &args.label {
+        columns.carry(reader.columns(), label).with_context(named)?;
+    }
+    let config = RuntimeConfig {
+        deadline_ms: DEADLINE_MS,
+        ..RuntimeConfig::default()
+    };
+    let loaded = super::load(&artifact, config, output)?;
+    let mut counts = Counts::new(&manifest.reference);
+    let mut sums = Sums::new();
+    let mut read = 0;
+    while let Some(chunk) = next(&mut reader, &mut columns, read)? {
+        let observation = observe(&loaded, &chunk).with_context(named)?;
+        add(&mut counts, &observation);
+        if let Some(judge) = &judge {
+            label(&mut sums, judge, &chunk, &observation).with_context(named)?;
+        }
+        read += chunk.rows as u64;
+        progress.tell(&count(read, "row"));
+    }
+    if read == 0 {
+        bail!("{}: there is no row of data", named());
+    }
+    progress.finish();
+
+    let thresholds = Thresholds {
+        psi: args.threshold,
+        ..Thresholds::default()
+    };
+    let report = modelet::drift::report(
+        manifest,
+        &artifact.bundle_sha256,
+        &manifest.reference,
+        &counts,
+        &thresholds,
+    );
+    let performance = judge.map(|judge| {
+        let baseline = manifest.baseline.clone().unwrap_or_default();
+        judge.performance(&sums, &baseline.metrics)
+    });
+    if let Some(path) = &args.html {
+        let context = ReportContext {
+            manifest: Some(manifest),
+            model_file: args.model.to_str(),
+            current_file: args.rows.to_str(),
+            made: Some(&span::rfc3339(span::now())),
+        };
+        std::fs::write(path, html::render(&report, &context)).with_context(|| path.display().to_string())?;
+        output.status(format!("the report is in {}", path.display()));
+    }
+    let drifted = report.state == State::Drifted;
+    let found = Found { report, performance };
+    match args.json {
+        true => output.print_json(&found)?,
+        false => output.print(text(&found, manifest, output))?,
+    }
+    Ok(if drifted { Status::No } else { Status::Good })
+}
+
+/// What is written as JSON: the members that `GET /drift` has too.
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    performance: Option<Performance>,
+}
+
+/// The next rows as the body of a batch.
+fn next(reader: &mut Reader<'_>, columns: &mut Columns<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
+    let mut chunk = columns.chunk(read + 1, reader.columns());
+    while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
+        if !reader.row(&mut |index, cell| columns.put(&mut chunk, index, cell))? {
+            break;
+        }
+        columns.end(&mut chunk, reader.columns());
+    }
+    Ok((chunk.rows > 0).then_some(chunk))
+}
+
+fn observe(loaded: &Loaded, chunk: &Chunk) -> anyhow::Result<Observation> {
+    let options = BatchOptions {
+        format: chunk.format,
+        on_error: OnError::Report,
+        full: false,
+        rows_max: chunk.rows as u32,
+    };
+    let named = || format!("rows {} to {}", chunk.first, chunk.first + chunk.rows as u64 - 1);
+    match loaded.predict_batch(&chunk.body, options, None).with_context(named)? {
+        Ok(reply) => Ok(reply.observation),
+        Err(problem) => Err(anyhow!("{}", String::from_utf8_lossy(&problem.body)).context(named())),
+    }
+}
+
+fn add(counts: &mut Counts, observation: &Observation) {
+    let faults: Vec<FaultCount> = observation
+        .faults
+        .iter()
+        .map(|fault| FaultCount {
+            feature: fault.feature,
+            code: fault_code(fault.code),
+            count: fault.count,
+        })
+        .collect();
+    counts.add_rows(&observation.status, &observation.bins, &faults);
+}
+
+fn fault_code(code: WitFaultCode) -> FaultCode {
+    FaultCode::ALL[code as usize]
+}
+
+fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observation) -> anyhow::Result<()> {
+    for (row, value) in chunk.ids.iter().enumerate() {
+        if observation.status.get(row) != Some(&0) || matches!(value.cell(), Cell::Missing) {
+            continue;
+        }
+        let truth = judge
+            .read_text(&value.cell().to_string())
+            .map_err(|what| anyhow!("row {}, label: {what}", chunk.first + row as u64))?;
+        let predicted = Predicted {
+            class: observation.labels[row],
+            score: observation.scores[row],
+        };
+        truth::merge(sums, &judge.judge(predicted, &truth));
+    }
+    Ok(())
+}
+
+fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
+    let report = &found.report;
+    let mut text = format!(
+        "{}\n{}\n\n",
+        output.paint(Paint::Bold, format!("{} {}", report.model, report.version)),
+        output.paint(
+            match (report.state, report.quality) {
+                (State::Drifted, _) => Paint::Red,
+                (_, QualityState::Bad) => Paint::Yellow,
+                (State::Stable, _) => Paint::Green,
+                _ => Paint::Dim,
+            },
+            &report.verdict
+        ),
+    );
+    let _ = writeln!(
+        text,
+        "  {} held against {} of the reference; {} rejected\n",
+        count(report.rows, "row"),
+        count(report.reference_rows, "row"),
+        report.rejected
+    );
+    let header = [
+        ("column", Align::Left),
+        ("state", Align::Left),
+        ("PSI", Align::Right),
+        ("adjusted p", Align::Right),
+        ("JS", Align::Right),
+        ("missing", Align::Right),
+        ("out of range", Align::Right),
+        ("unseen", Align::Right),
+    ];
+    let mut columns: Vec<&ColumnReport> = report.features.iter().collect();
+    let psi = |column: &ColumnReport| column.drift.as_ref().map_or(-1.0, |drift| drift.psi);
+    columns.sort_by(|a, b| psi(b).total_cmp(&psi(a)));
+    columns.extend(&report.predictions);
+    let rows: Vec<Vec<String>> = columns.iter().map(|column| row(column, output)).collect();
+    text.push_str(&grid(output, &header, &rows));
+    if let Some(performance) = &found.performance {
+        let _ = writeln!(
+            text,
+            "\n{}",
+            output.paint(
+                Paint::Bold,
+                format!("performance on {}", count(performance.labelled, "labelled row"))
+            )
+        );
+        let header = [
+            ("figure", Align::Left),
+            ("now", Align::Right),
+            ("95 % interval", Align::Left),
+            ("baseline", Align::Right),
+        ];
+        let figures: Vec<Vec<String>> = performance
+            .metrics
+            .iter()
+            .map(|(name, metric)| figure(name, metric))
+            .collect();
+        text.push_str(&grid(output, &header, &figures));
+    }
+    if report.reference_rows == 0 {
+        let _ = writeln!(
+            text,
+            "\n  {} was packed without --data, so there is nothing to compare with",
+            manifest.name
+        );
+    }
+    text
+}
+
+fn row(column: &ColumnReport, output: &Output) -> Vec<String> {
+    let state = match (column.state, column.alert) {
+        (State::Drifted, true) => output.paint(Paint::Red, "alert"),
+        (State::Drifted, false) => output.paint(Paint::Yellow, "drifted"),
+        (State::Stable, _) => output.paint(Paint::Green, "stable"),
+        (State::InsufficientData, _) => output.paint(Paint::Dim, "too few rows"),
+        (State::NoReference, _) => output.paint(Paint::Dim, "no reference"),
+    };
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
+    let share = |share: &modelet::drift::report::ShareReport| match (share.count, share.state) {
+        (0, _) => String::new(),
+        (_, QualityState::Bad) => output.paint(Paint::Yellow, percent(share.share)),
+        _ => percent(share.share),
+    };
+    let drift = column.drift.as_ref();
+    vec![
+        column.name.clone(),
+        state,
+        number(drift.map(|d| d.psi)),
+        drift.map_or(String::new(), |d| significance(d.adjusted_p)),
+        number(drift.map(|d| d.js_distance)),
+        share(&column.quality.missing),
+        share(&column.quality.out_of_range),
+        share(&column.quality.unseen),
+    ]
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+fn significance(p: f64) -> String {
+    match p {
+        p if p < 1e-4 => "< 0.0001".into(),
+        p => format!("{p:.4}"),
+    }
+}
+
+fn figure(name: &str, metric: &Metric) -> Vec<String> {
+    let interval = match (metric.low, metric.high) {
+        (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+        _ => String::new(),
+    };
+    vec![
+        name.to_owned(),
+        format!("{:.4}", metric.value),
+        interval,
+        metric.baseline.map_or(String::new(), |value| format!("{value:.4}")),
+    ]
+}
