@@ -2,4 +2,5 @@
 //! ground truth joined to predictions, alerts, retrain triggers, and where all
 //! of it is kept.
 
+pub mod html;
 pub mod store;
