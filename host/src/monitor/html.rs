@@ -53,7 +53,9 @@ struct Item<'a> {
 pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
     let distinct = |at: usize| {
         let columns = extra.manifest.map(|manifest| &manifest.reference.columns);
-        columns.and_then(|columns| columns.get(at)).is_some_and(|column| column.distinct)
+        columns
+            .and_then(|columns| columns.get(at))
+            .is_some_and(|column| column.distinct)
     };
     let item = |(at, column)| Item {
         column,
@@ -62,7 +64,11 @@ pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
         carriers: carriers(column),
     };
     let mut features: Vec<Item<'_>> = report.features.iter().enumerate().map(item).collect();
-    features.sort_by(|a, b| severity(a.column).partial_cmp(&severity(b.column)).expect("no severity is NaN"));
+    features.sort_by(|a, b| {
+        severity(a.column)
+            .partial_cmp(&severity(b.column))
+            .expect("no severity is NaN")
+    });
     let predictions: Vec<Item<'_>> = (report.features.len()..).zip(&report.predictions).map(item).collect();
 
     let mut page = Page::default();
@@ -75,7 +81,7 @@ pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
     page.faults(report);
     page.method(report);
     page.provenance(report, extra);
-    page.foot(report, extra);
+    page.foot();
     page.0
 }
 
@@ -139,7 +145,7 @@ fn quality_badge(state: State) -> &'static str {
 
 fn test_name(test: Test) -> &'static str {
     match test {
-        Test::KolmogorovSmirnov => "Kolmogorov-Smirnov",
+        Test::KolmogorovSmirnov => "KS statistic",
         Test::ChiSquare => "chi-square",
     }
 }
@@ -242,17 +248,27 @@ impl Page {
                 counted(report.reference_rows, "row", "rows")
             );
         }
+        let worse = report
+            .features
+            .iter()
+            .any(|column| column.quality.state == State::Drifted);
         let class = match (report.alert, report.state) {
             (true, _) => "bad",
+            _ if worse => "warn",
             (_, State::Drifted) => "warn",
             (_, State::Stable) => "good",
             (_, State::InsufficientData | State::NoReference) => "soft",
         };
         put!(
             self,
-            r#"<section class="verdict {class}" aria-label="Verdict">{}<p>{}</p></section>
+            r#"<section class="verdict {class}" aria-label="Verdict">{}{}<p>{}</p></section>
 <dl class="tiles">"#,
             badge(report.state, report.alert),
+            if worse {
+                r#"<span class="badge warn"><span aria-hidden="true">△</span> data quality worse</span>"#
+            } else {
+                ""
+            },
             esc(&report.verdict)
         );
         let of = |test: fn(&&ColumnReport) -> bool| report.features.iter().filter(test).count() as u64;
@@ -283,7 +299,11 @@ impl Page {
                         (_, State::InsufficientData) => "too few rows",
                         (_, State::NoReference) => "no reference",
                     })
-                    .max_by_key(|word| ["no reference", "too few rows", "stable", "drifted", "alert"].iter().position(|w| w == word))
+                    .max_by_key(|word| {
+                        ["no reference", "too few rows", "stable", "drifted", "alert"]
+                            .iter()
+                            .position(|w| w == word)
+                    })
                     .unwrap_or("–")
                     .to_owned(),
                 report
@@ -293,9 +313,17 @@ impl Page {
                     .collect::<Vec<_>>()
                     .join(" and "),
             ),
-            ("Data quality worse", count(bad), format!("of {}", counted(report.features.len() as u64, "feature", "features"))),
+            (
+                "Data quality worse",
+                count(bad),
+                format!("of {}", counted(report.features.len() as u64, "feature", "features")),
+            ),
         ] {
-            put!(self, "<div><dt>{name}</dt><dd>{value}<small>{}</small></dd></div>", note);
+            put!(
+                self,
+                "<div><dt>{name}</dt><dd>{value}<small>{}</small></dd></div>",
+                note
+            );
         }
         put!(self, "</dl>\n");
     }
@@ -304,11 +332,22 @@ impl Page {
     /// and where fewer.
     fn moved(&mut self, report: &Report, predictions: &[Item<'_>], features: &[Item<'_>]) {
         put!(self, r#"<section><h2 id="moved">What moved</h2>"#);
-        let moved = || features.iter().chain(predictions).filter(|item| item.column.state == State::Drifted);
-        let bad = || features.iter().filter(|item| item.column.quality.state == State::Drifted);
+        let moved = || {
+            features
+                .iter()
+                .chain(predictions)
+                .filter(|item| item.column.state == State::Drifted)
+        };
+        let bad = || {
+            features
+                .iter()
+                .filter(|item| item.column.quality.state == State::Drifted)
+        };
         if moved().next().is_none() && bad().next().is_none() {
             let words = match report.state {
-                State::NoReference => "There is no reference to compare with. The distributions below are of the current rows alone.",
+                State::NoReference => {
+                    "There is no reference to compare with. The distributions below are of the current rows alone."
+                }
                 State::InsufficientData => "Too few rows to tell. The distributions below are of what there is.",
                 State::Stable | State::Drifted => {
                     "Nothing: no column differs from the reference by more than chance and by enough to matter."
@@ -358,7 +397,10 @@ impl Page {
                 esc(&column.name)
             );
             let mut first = true;
-            for (name, share) in shares(column).into_iter().filter(|(_, share)| share.state == State::Drifted) {
+            for (name, share) in shares(column)
+                .into_iter()
+                .filter(|(_, share)| share.state == State::Drifted)
+            {
                 put!(
                     self,
                     "{}{name} <b>{} → {}</b>",
@@ -374,29 +416,42 @@ impl Page {
     }
 
     fn table(&mut self, report: &Report, predictions: &[Item<'_>], features: &[Item<'_>]) {
-        let has_wasserstein = features
-            .iter()
-            .chain(predictions)
-            .any(|item| item.column.drift.as_ref().is_some_and(|figures| figures.wasserstein.is_some()));
+        let has_wasserstein = features.iter().chain(predictions).any(|item| {
+            item.column
+                .drift
+                .as_ref()
+                .is_some_and(|figures| figures.wasserstein.is_some())
+        });
         put!(
             self,
             r#"<section><h2 id="features">Features and predictions</h2>
-<p class="soft">Sorted by severity. The line across each bar is the threshold from which a drifted column alerts; the bar ends at three times it. A column is <em>drifted</em> when the difference is real (adjusted p below {}) and large enough to matter (PSI of at least {}).</p>
+<p class="soft">Outputs first, then features by severity. The line across each bar is the threshold from which a drifted column alerts; the bar ends at three times it. A column is <em>drifted</em> when the difference is real (adjusted p below {}) and large enough to matter (PSI of at least {}).</p>
 <div id="tools"></div>
 <div class="scroll" role="region" aria-labelledby="features" tabindex="0"><table id="overview"><thead><tr><th scope="col">Column</th><th scope="col">State</th><th scope="col"><span aria-hidden="true">Reference, current</span></th><th scope="col" class="r">PSI</th><th scope="col"><span class="hide">PSI against its threshold</span></th><th scope="col" class="r">KL</th><th scope="col" class="r">JS distance</th>{}<th scope="col" class="r">Adjusted p</th><th scope="col">Data quality</th></tr></thead><tbody>"#,
             number(report.thresholds.adjusted_p),
             number(report.thresholds.psi_min),
-            if has_wasserstein { r#"<th scope="col" class="r">Wasserstein</th>"# } else { "" },
+            if has_wasserstein {
+                r#"<th scope="col" class="r">Wasserstein</th>"#
+            } else {
+                ""
+            },
         );
         let of_prediction = predictions.iter().map(|item| (item, true));
-        for (place, (item, prediction)) in of_prediction.chain(features.iter().map(|item| (item, false))).enumerate() {
+        for (place, (item, prediction)) in of_prediction
+            .chain(features.iter().map(|item| (item, false)))
+            .enumerate()
+        {
             let column = item.column;
             put!(
                 self,
                 r##"<tr data-n="{place}"><th scope="row"><a href="#{}">{}</a>{}</th><td>{}</td><td>{}</td>"##,
                 item.id,
                 esc(&column.name),
-                if prediction { r#" <span class="kind">output</span>"# } else { "" },
+                if prediction {
+                    r#" <span class="kind">output</span>"#
+                } else {
+                    ""
+                },
                 badge(column.state, column.alert),
                 chart::sparkline(column, item.distinct),
             );
@@ -430,10 +485,22 @@ impl Page {
                 None => put!(
                     self,
                     r#"<td class="r">–</td><td></td><td class="r">–</td><td class="r">–</td>{}<td class="r">–</td>"#,
-                    if has_wasserstein { r#"<td class="r">–</td>"# } else { "" },
+                    if has_wasserstein {
+                        r#"<td class="r">–</td>"#
+                    } else {
+                        ""
+                    },
                 ),
             }
-            put!(self, "<td>{}</td></tr>", if prediction { "" } else { quality_badge(column.quality.state) });
+            put!(
+                self,
+                "<td>{}</td></tr>",
+                if prediction {
+                    ""
+                } else {
+                    quality_badge(column.quality.state)
+                }
+            );
         }
         put!(self, "</tbody></table></div></section>\n");
     }
@@ -445,7 +512,10 @@ impl Page {
             r#"<p class="legend"><span><svg width="26" height="12" aria-hidden="true"><rect class="ref" y="2" width="26" height="10"/></svg> reference, filled</span> <span><svg width="26" height="12" aria-hidden="true"><path class="cur" d="M1 11V3H25V11"/></svg> current rows, outlined</span> <span><svg width="26" height="14" aria-hidden="true"><rect class="mark" width="26" height="14"/><text class="n" x="13" y="11">1</text></svg> carries the drift, numbered as in the list below it</span></p>"#
         };
         if !predictions.is_empty() {
-            put!(self, r#"<section><h2 id="predictions">Predictions</h2>{legend}<div class="cards">"#);
+            put!(
+                self,
+                r#"<section><h2 id="predictions">Predictions</h2>{legend}<div class="cards">"#
+            );
             for item in predictions {
                 self.card(item);
             }
@@ -473,7 +543,11 @@ impl Page {
             put!(
                 self,
                 r#"<details class="fold"><summary>{}</summary><div class="cards">"#,
-                counted(quiet as u64, "further feature that is not drifted", "further features that are not drifted")
+                counted(
+                    quiet as u64,
+                    "further feature that is not drifted",
+                    "further features that are not drifted"
+                )
             );
             for item in features.iter().filter(|item| !is_loud(item)) {
                 self.card(item);
@@ -512,7 +586,9 @@ impl Page {
             put!(self, r#"<ol class="carriers">"#);
             for &group in &item.carriers {
                 let (reference, current) = group_shares(column, group);
-                let Some(figures) = column.groups.get(group as usize) else { continue };
+                let Some(figures) = column.groups.get(group as usize) else {
+                    continue;
+                };
                 put!(
                     self,
                     "<li><b>{}</b>: {} → {} ({} points), {} of the PSI</li>",
@@ -541,7 +617,11 @@ impl Page {
             figure(figures.js_distance),
         );
         if let Some(wasserstein) = figures.wasserstein {
-            put!(self, "<div><dt>Wasserstein / σ</dt><dd>{}</dd></div>", figure(wasserstein));
+            put!(
+                self,
+                "<div><dt>Wasserstein / σ</dt><dd>{}</dd></div>",
+                figure(wasserstein)
+            );
         }
         put!(
             self,
@@ -583,7 +663,11 @@ impl Page {
             number(report.thresholds.adjusted_p),
             percent(report.thresholds.quality_increase),
         );
-        let some = |item: &&Item<'_>| shares(item.column).iter().any(|(_, s)| s.count > 0 || s.reference_share > 0.0);
+        let some = |item: &&Item<'_>| {
+            shares(item.column)
+                .iter()
+                .any(|(_, s)| s.count > 0 || s.reference_share > 0.0)
+        };
         let mut listed: Vec<&Item<'_>> = features.iter().filter(some).collect();
         listed.sort_by_key(|item| item.column.quality.state != State::Drifted);
         if listed.is_empty() {
@@ -689,10 +773,22 @@ impl Page {
         for (key, value, what) in [
             ("psi", number(limits.psi), "a drifted feature alerts from this PSI on"),
             ("kl", kl, "and from this Kullback-Leibler divergence on, in nats"),
-            ("prediction_psi", number(limits.prediction_psi), "a drifted label or score alerts from this PSI on"),
-            ("adjusted_p", number(limits.adjusted_p), "a difference is real below this adjusted p-value"),
+            (
+                "prediction_psi",
+                number(limits.prediction_psi),
+                "a drifted label or score alerts from this PSI on",
+            ),
+            (
+                "adjusted_p",
+                number(limits.adjusted_p),
+                "a difference is real below this adjusted p-value",
+            ),
             ("psi_min", number(limits.psi_min), "it is worth a word from this PSI on"),
-            ("rows_min", count(limits.rows_min), "fewer values of a column are too few to tell"),
+            (
+                "rows_min",
+                count(limits.rows_min),
+                "fewer values of a column are too few to tell",
+            ),
             (
                 "quality_increase",
                 percent(limits.quality_increase),
@@ -726,7 +822,10 @@ impl Page {
     }
 
     fn provenance(&mut self, report: &Report, extra: &ReportContext<'_>) {
-        put!(self, r#"<section><h2 id="provenance">Provenance</h2><div class="scroll"><table class="narrow"><tbody>"#);
+        put!(
+            self,
+            r#"<section><h2 id="provenance">Provenance</h2><div class="scroll"><table class="narrow"><tbody>"#
+        );
         let mut row = |name: &str, value: String| {
             put!(self, r#"<tr><th scope="row">{name}</th><td>{value}</td></tr>"#);
         };
@@ -737,7 +836,10 @@ impl Page {
             row(name, format!("<code>{}</code>", esc(file)));
         }
         if let Some(window) = &report.window {
-            row("Window", esc(&format!("{}: {} to {}", window.name, window.from, window.to)));
+            row(
+                "Window",
+                esc(&format!("{}: {} to {}", window.name, window.from, window.to)),
+            );
         }
         row(
             "Rows",
@@ -751,7 +853,10 @@ impl Page {
         if let Some(manifest) = extra.manifest {
             let provenance = &manifest.provenance;
             row("Task", manifest.task.name().to_owned());
-            row("ONNX file, SHA-256", format!("<code>{}</code>", esc(&provenance.onnx_sha256)));
+            row(
+                "ONNX file, SHA-256",
+                format!("<code>{}</code>", esc(&provenance.onnx_sha256)),
+            );
             if !provenance.producer.is_empty() {
                 row("Exported by", esc(&provenance.producer));
             }
@@ -767,7 +872,7 @@ impl Page {
         put!(self, "</tbody></table></div></section>\n");
     }
 
-    fn foot(&mut self, _report: &Report, _extra: &ReportContext<'_>) {
+    fn foot(&mut self) {
         put!(self, "</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n");
     }
 }
@@ -781,4 +886,329 @@ fn shares(column: &ColumnReport) -> [(&'static str, &ShareReport); 4] {
         ("unseen categories", &quality.unseen),
         ("not finite", &quality.not_finite),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelet::drift::report::{BinReport, FaultReport, GroupReport, Quality, Thresholds, Window};
+    use modelet::validate::FaultCode;
+
+    const HOSTILE: &str = "<script>alert('\"&x')</script>";
+
+    fn share(count: u64, share: f64, reference_share: f64) -> ShareReport {
+        let state = if share > reference_share {
+            State::Drifted
+        } else {
+            State::Stable
+        };
+        ShareReport {
+            count,
+            share,
+            reference_share,
+            p: 0.5,
+            adjusted_p: 0.5,
+            state,
+        }
+    }
+
+    /// A column of two groups, each of two bins; `counts` are of all bins.
+    fn column(name: &str, kind: ColumnKind, reference: &[u64], current: &[u64], state: State) -> ColumnReport {
+        let ordinary = reference.len() - 3;
+        let bins = (0..reference.len()).map(|at| {
+            let inside = kind == ColumnKind::Numeric && (1..ordinary - 1).contains(&at);
+            BinReport {
+                label: match at.checked_sub(ordinary) {
+                    Some(special) => ["missing", "unseen", "not_finite"][special].into(),
+                    None => format!("{name}{at}"),
+                },
+                from: inside.then_some(at as f64),
+                to: inside.then_some(at as f64 + 1.0),
+                reference: reference[at],
+                current: current[at],
+                group: (at < ordinary).then_some((at * 2 / ordinary) as u32),
+            }
+        });
+        let compared = !matches!(state, State::NoReference | State::InsufficientData);
+        let group = |at: usize| GroupReport {
+            label: format!("{name} group {at}"),
+            reference: 0.5,
+            current: 0.25 + 0.5 * at as f64,
+            psi: 0.2 + 0.1 * at as f64,
+        };
+        ColumnReport {
+            name: name.into(),
+            kind,
+            state,
+            alert: state == State::Drifted,
+            values: current[..ordinary].iter().sum(),
+            reference_values: reference[..ordinary].iter().sum(),
+            drift: compared.then_some(DriftFigures {
+                psi: if state == State::Drifted { 0.5 } else { 0.004 },
+                kl: 0.1,
+                js_distance: 0.1,
+                wasserstein: (kind == ColumnKind::Numeric).then_some(0.2),
+                test: Test::ChiSquare,
+                statistic: 12.3,
+                p: 1e-9,
+                adjusted_p: 1e-8,
+                threshold: 0.1,
+            }),
+            quality: Quality {
+                state: State::Stable,
+                missing: share(0, 0.0, 0.0),
+                out_of_range: share(0, 0.0, 0.0),
+                unseen: share(0, 0.0, 0.0),
+                not_finite: share(0, 0.0, 0.0),
+            },
+            bins: bins.collect(),
+            groups: if compared {
+                (0..2).map(group).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn numeric(name: &str, state: State) -> ColumnReport {
+        let reference = if state == State::NoReference {
+            [0; 9]
+        } else {
+            [0, 10, 20, 20, 10, 0, 2, 0, 0]
+        };
+        column(
+            name,
+            ColumnKind::Numeric,
+            &reference,
+            &[1, 2, 10, 20, 30, 3, 0, 0, 0],
+            state,
+        )
+    }
+
+    fn report(state: State, features: Vec<ColumnReport>) -> Report {
+        Report {
+            model: "credit".into(),
+            version: "1.0.0".into(),
+            sha256: "ab".repeat(32),
+            state,
+            alert: state == State::Drifted,
+            verdict: "The verdict in a sentence.".into(),
+            window: None,
+            rows: 66,
+            rejected: 0,
+            reference_rows: if state == State::NoReference { 0 } else { 62 },
+            thresholds: Thresholds::default(),
+            features,
+            predictions: vec![numeric("score", state)],
+            faults: Vec::new(),
+        }
+    }
+
+    /// Fails unless every tag is closed where it must be; gives the names of
+    /// all elements.
+    fn elements(page: &str) -> Vec<String> {
+        let (mut open, mut all) = (Vec::new(), Vec::new());
+        let mut rest = page.strip_prefix("<!doctype html>").expect("a doctype");
+        while let Some(at) = rest.find('<') {
+            let end = at + rest[at..].find('>').expect("a tag ends");
+            let tag = &rest[at + 1..end];
+            rest = &rest[end + 1..];
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(open.pop().as_deref(), Some(name), "before {:.60}", rest);
+                continue;
+            }
+            let name: String = tag.chars().take_while(char::is_ascii_alphanumeric).collect();
+            assert!(!name.is_empty(), "<{tag}>");
+            if name == "style" || name == "script" {
+                rest = &rest[rest.find(&format!("</{name}>")).expect("an end")..];
+            }
+            if !tag.ends_with('/') && name != "meta" {
+                open.push(name.clone());
+            }
+            all.push(name);
+        }
+        assert_eq!(open, Vec::<String>::new());
+        all
+    }
+
+    fn assert_finite(page: &str) {
+        let mut words = page.split(|c: char| !c.is_ascii_alphabetic());
+        assert!(words.all(|word| word != "NaN" && word != "inf"));
+    }
+
+    #[test]
+    fn every_state_gives_a_whole_page() {
+        for (state, words) in [
+            (State::Drifted, "more in <b>b group 1</b>"),
+            (State::Stable, "Nothing: no column differs"),
+            (State::InsufficientData, "Too few rows to tell"),
+            (State::NoReference, "There is no reference to compare with"),
+        ] {
+            for features in [
+                vec![],
+                vec![numeric("a", State::Stable.min(state)), numeric("b", state)],
+            ] {
+                let empty = features.is_empty();
+                let page = render(&report(state, features), &ReportContext::default());
+                let elements = elements(&page);
+                assert!(page.contains("<p>The verdict in a sentence.</p>"));
+                if !empty {
+                    assert!(page.contains(words), "{state:?}: {page}");
+                    assert_eq!(elements.iter().filter(|name| *name == "article").count(), 3);
+                }
+                assert_finite(&page);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_text_wherever_they_stand() {
+        let categories = column(
+            HOSTILE,
+            ColumnKind::Categorical,
+            &[10, 20, 30, 1, 0, 0, 0],
+            &[30, 20, 10, 0, 2, 4, 0],
+            State::Drifted,
+        );
+        let mut report = report(State::Drifted, vec![categories, numeric(HOSTILE, State::Drifted)]);
+        report.features[0].quality.state = State::Drifted;
+        report.features[0].quality.missing = share(2, 0.03, 0.0);
+        for text in [
+            &mut report.model,
+            &mut report.version,
+            &mut report.sha256,
+            &mut report.verdict,
+        ] {
+            *text = HOSTILE.into();
+        }
+        report.faults.push(FaultReport {
+            feature: Some(HOSTILE.into()),
+            code: FaultCode::NotFinite,
+            count: 3,
+        });
+        report.rejected = 3;
+        let window = || HOSTILE.to_owned();
+        report.window = Some(Window {
+            name: window(),
+            from: window(),
+            to: window(),
+        });
+        let extra = ReportContext {
+            model_file: Some(HOSTILE),
+            current_file: Some(HOSTILE),
+            made: Some(HOSTILE),
+            ..ReportContext::default()
+        };
+        let page = render(&report, &extra);
+        let elements = elements(&page);
+        assert_eq!(elements.iter().filter(|name| *name == "script").count(), 1);
+        assert_eq!(page.matches("<script").count(), 1);
+        assert!(
+            page.matches("&lt;script&gt;alert(&#39;&quot;&amp;x&#39;)&lt;/script&gt;")
+                .count()
+                > 20
+        );
+        assert!(!page.replace(SCRIPT, "").contains("alert('"));
+    }
+
+    #[test]
+    fn nothing_is_loaded_and_the_policy_lets_only_its_own_run() {
+        let page = render(
+            &report(State::Drifted, vec![numeric("a", State::Drifted)]),
+            &ReportContext::default(),
+        );
+        for word in [
+            "http:",
+            "https:",
+            "//",
+            "src=",
+            "url(",
+            "@import",
+            " style=",
+            " onclick",
+            "javascript:",
+        ] {
+            let page = page.replace(SCRIPT, "").replace("http-equiv", "");
+            assert!(!page.contains(word), "{word}");
+        }
+        for word in ["http", "fetch", "import", "eval", "innerHTML"] {
+            assert!(!SCRIPT.contains(word), "{word}");
+        }
+        for (tag, text) in [("style", STYLE), ("script", SCRIPT)] {
+            assert!(page.contains(&format!("<{tag}>{text}</{tag}>")));
+            assert!(page.contains(&format!("{tag}-src '{}'", policy_hash(text))));
+            assert!(!text.contains("</"));
+        }
+        assert_eq!(policy_hash(""), "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    }
+
+    #[test]
+    fn what_moved_is_named_and_marked() {
+        let mut drifted = numeric("b", State::Drifted);
+        drifted.groups[0].psi = 0.01;
+        let page = render(
+            &report(State::Stable, vec![numeric("a", State::Stable), drifted]),
+            &ReportContext::default(),
+        );
+        let card = |id: &str| {
+            let start = page.find(&format!(r#"<article id="{id}""#)).unwrap();
+            page[start..].split("</article>").next().unwrap().to_owned()
+        };
+        assert_eq!(card("c0").matches(r#"class="mark""#).count(), 0);
+        assert_eq!(card("c1").matches(r#"class="mark""#).count(), 1);
+        assert_eq!(card("c1").matches(r#"<text class="n""#).count(), 1);
+        // Of 60 reference values 30 are in the upper group, of 66 rows 53.
+        assert!(
+            card("c1").contains("<b>b group 1</b>: 50.0\u{a0}% → 80.3\u{a0}% (+30.3 points), 96.8\u{a0}% of the PSI")
+        );
+        let (b, a) = (
+            page.find(r##"<a href="#c1">b</a>"##),
+            page.find(r##"<a href="#c0">a</a>"##),
+        );
+        assert!(b < a, "the drifted feature comes first");
+    }
+
+    #[test]
+    fn three_hundred_features_are_folded_and_small() {
+        let features = (0..300).map(|i| {
+            let state = if i % 50 == 0 { State::Drifted } else { State::Stable };
+            let mut counts = vec![0; 65];
+            counts[1..61].fill(100);
+            column(&format!("f{i}"), ColumnKind::Numeric, &counts, &counts, state)
+        });
+        let page = render(&report(State::Drifted, features.collect()), &ReportContext::default());
+        elements(&page);
+        assert!(page.contains("294 further features that are not drifted"));
+        assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn columns_without_a_range_or_values_have_no_drawing() {
+        let mut endless = numeric("endless", State::NoReference);
+        for bin in &mut endless.bins {
+            (bin.from, bin.to) = (bin.from.map(|_| f64::MIN), bin.to.map(|_| f64::MAX));
+        }
+        let nothing = column(
+            "nothing",
+            ColumnKind::Categorical,
+            &[0; 5],
+            &[0; 5],
+            State::InsufficientData,
+        );
+        let mut one = column(
+            "one",
+            ColumnKind::Numeric,
+            &[0, 9, 0, 0, 0, 0],
+            &[0, 9, 0, 0, 0, 0],
+            State::Stable,
+        );
+        one.bins[1].to = one.bins[1].from;
+        let page = render(
+            &report(State::Stable, vec![endless, nothing, one]),
+            &ReportContext::default(),
+        );
+        elements(&page);
+        assert_eq!(page.matches("There are no values to draw.").count(), 2);
+        assert_finite(&page);
+    }
 }

@@ -1,7 +1,7 @@
 //! The report's drawings: SVG made from counts, with classes in place of
 //! colours, so that the page's style decides on light, dark and paper.
 
-use super::text::{esc, figure, number, percent, short};
+use super::text::{esc, number, percent, short};
 use modelet::drift::report::{BinReport, ColumnKind, ColumnReport};
 use std::fmt::Write;
 use std::ops::Range;
@@ -44,7 +44,7 @@ struct Layout {
 }
 
 /// The bins that hold what a histogram shows, with their places: not missing,
-/// not finite, and unseen categories only where there are some.
+/// not finite; other and unseen categories only where there are some.
 pub(super) fn shown(column: &ColumnReport) -> Vec<(usize, &BinReport)> {
     let ordinary = column.bins.len().saturating_sub(3);
     column
@@ -52,8 +52,12 @@ pub(super) fn shown(column: &ColumnReport) -> Vec<(usize, &BinReport)> {
         .iter()
         .enumerate()
         .filter(|&(at, bin)| {
-            let unseen = at == ordinary + 1 && column.kind == ColumnKind::Categorical;
-            at < ordinary || (unseen && bin.current + bin.reference > 0)
+            if column.kind == ColumnKind::Numeric {
+                return at < ordinary;
+            }
+            let own = at + 1 < ordinary;
+            let rest_or_unseen = !own && at <= ordinary + 1 && at != ordinary;
+            own || (rest_or_unseen && bin.current + bin.reference > 0)
         })
         .collect()
 }
@@ -141,7 +145,9 @@ fn numbers(column: &ColumnReport, distinct: bool, marks: &[u32]) -> String {
     }
     for (number, &group) in marks.iter().enumerate() {
         let members = column.bins.iter().zip(&layout.extents);
-        let extents = members.filter(|(bin, _)| bin.group == Some(group)).filter_map(|(_, extent)| *extent);
+        let extents = members
+            .filter(|(bin, _)| bin.group == Some(group))
+            .filter_map(|(_, extent)| *extent);
         for (from, to) in joined(extents) {
             mark(&mut out, number, from, to);
         }
@@ -149,7 +155,12 @@ fn numbers(column: &ColumnReport, distinct: bool, marks: &[u32]) -> String {
     outlines(&mut out, &layout, TOP, BASE);
     let _ = write!(out, r#"<path class="axis" d="M{LEFT} {BASE}H{:.1}"/>"#, WIDTH - RIGHT);
     for (x, label) in &layout.ticks {
-        let _ = write!(out, r#"<text class="x" x="{x:.1}" y="{:.1}">{}</text>"#, BASE + 29.0, esc(label));
+        let _ = write!(
+            out,
+            r#"<text class="x" x="{x:.1}" y="{:.1}">{}</text>"#,
+            BASE + 29.0,
+            esc(label)
+        );
     }
     hints(&mut out, column, &layout);
     out.push_str("</svg>");
@@ -169,7 +180,11 @@ fn open(column: &ColumnReport, height: f64) -> String {
 
 /// A band behind what a number of the words is about, and the number on it.
 fn mark(out: &mut String, number: usize, from: f64, to: f64) {
-    let (from, to) = if to - from < 3.0 { (from - 1.5, to + 1.5) } else { (from, to) };
+    let (from, to) = if to - from < 3.0 {
+        (from - 1.5, to + 1.5)
+    } else {
+        (from, to)
+    };
     let _ = write!(
         out,
         r#"<rect class="mark" x="{from:.1}" y="{TOP}" width="{:.1}" height="{:.1}"/><path class="bracket" d="M{from:.1} {:.1}v4H{to:.1}v-4"/><text class="n" x="{:.1}" y="{:.1}">{}</text>"#,
@@ -182,14 +197,14 @@ fn mark(out: &mut String, number: usize, from: f64, to: f64) {
     );
 }
 
-/// Stretches that touch made one.
+/// Stretches that touch made one, across the gap before a slot at an end too.
 fn joined(extents: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut all: Vec<(f64, f64)> = extents.collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut out: Vec<(f64, f64)> = Vec::new();
     for (from, to) in all {
         match out.last_mut() {
-            Some(last) if from <= last.1 + 1.0 => last.1 = last.1.max(to),
+            Some(last) if from <= last.1 + END_GAP + 1.0 => last.1 = last.1.max(to),
             _ => out.push((from, to)),
         }
     }
@@ -202,7 +217,11 @@ fn hints(out: &mut String, column: &ColumnReport, layout: &Layout) {
         let of_group = |bin: &BinReport| bin.group == Some(at as u32);
         let members = column.bins.iter().zip(&layout.extents);
         let (reference, current) = shares(column, |_, bin| of_group(bin));
-        for (from, to) in joined(members.filter(|(bin, _)| of_group(bin)).filter_map(|(_, extent)| *extent)) {
+        for (from, to) in joined(
+            members
+                .filter(|(bin, _)| of_group(bin))
+                .filter_map(|(_, extent)| *extent),
+        ) {
             let _ = write!(
                 out,
                 r#"<rect class="hint" x="{from:.1}" y="{TOP}" width="{:.1}" height="{:.1}"><title>{}: {} → {}</title></rect>"#,
@@ -250,7 +269,10 @@ fn top(layout: &Layout) -> f64 {
 /// Round shares for the lines of the grid, two to four of them.
 fn grid(most: f64) -> Vec<f64> {
     let step = round_step(most / 3.0);
-    (1..).map(|i| i as f64 * step).take_while(|&share| share <= most).collect()
+    (1..)
+        .map(|i| i as f64 * step)
+        .take_while(|&share| share <= most)
+        .collect()
 }
 
 /// The largest of 1, 2, 5 times a power of ten that is no more than this.
@@ -272,15 +294,7 @@ fn tick(value: f64) -> String {
     format!("{value}").replace('-', "−")
 }
 
-fn layout(
-    column: &ColumnReport,
-    distinct: bool,
-    slots: usize,
-    left: f64,
-    right: f64,
-    end: f64,
-    gap: f64,
-) -> Layout {
+fn layout(column: &ColumnReport, distinct: bool, slots: usize, left: f64, right: f64, end: f64, gap: f64) -> Layout {
     let bins = shown(column);
     let mut layout = Layout {
         extents: vec![None; column.bins.len()],
@@ -326,7 +340,11 @@ fn layout(
     let to = right - if after { end + gap } else { 0.0 };
 
     if before {
-        let mut slot = Slot { from: left, to: left + end, ..Slot::default() };
+        let mut slot = Slot {
+            from: left,
+            to: left + end,
+            ..Slot::default()
+        };
         layout.extents[below] = Some((left, left + end));
         (slot.reference, slot.current) = share(first);
         for (at, bin) in &inside[..low] {
@@ -394,7 +412,11 @@ fn layout(
     }
     if after {
         let begin = right - end;
-        let mut slot = Slot { from: begin, to: right, ..Slot::default() };
+        let mut slot = Slot {
+            from: begin,
+            to: right,
+            ..Slot::default()
+        };
         layout.extents[above] = Some((begin, right));
         (slot.reference, slot.current) = share(last);
         for (at, bin) in &inside[high..] {
@@ -406,7 +428,9 @@ fn layout(
         layout.runs.push(layout.slots.len()..layout.slots.len() + 1);
         layout.slots.push(slot);
         let sign = if high < edges.len() { '≥' } else { '>' };
-        layout.ticks.push((begin + end / 2.0, format!("{sign} {}", tick_of(max))));
+        layout
+            .ticks
+            .push((begin + end / 2.0, format!("{sign} {}", tick_of(max))));
     }
     layout
 }
@@ -415,7 +439,11 @@ fn layout(
 fn tick_of(value: f64) -> String {
     let size = value.abs();
     if (10_000.0..1e9).contains(&size) {
-        let (scaled, unit) = if size < 1e6 { (value / 1e3, "k") } else { (value / 1e6, "M") };
+        let (scaled, unit) = if size < 1e6 {
+            (value / 1e3, "k")
+        } else {
+            (value / 1e6, "M")
+        };
         return format!("{}{unit}", number(scaled));
     }
     number(value)
@@ -431,7 +459,12 @@ fn equal_slots(layout: &mut Layout, column: &ColumnReport, bins: &[(usize, &BinR
         let (reference, current) = shares(column, |bin, _| bin == *at);
         layout.extents[*at] = Some((begin, begin + width));
         layout.runs.push(layout.slots.len()..layout.slots.len() + 1);
-        layout.slots.push(Slot { from: begin + gap, to: begin + width - gap, reference, current });
+        layout.slots.push(Slot {
+            from: begin + gap,
+            to: begin + width - gap,
+            reference,
+            current,
+        });
     }
 }
 
@@ -453,11 +486,21 @@ fn categories(column: &ColumnReport, marks: &[u32]) -> String {
     drawn.sort_unstable();
     let mut rows: Vec<(String, (f64, f64), Option<usize>)> = drawn
         .iter()
-        .map(|&i| (bins[i].1.label.clone(), shares(column, |at, _| at == bins[i].0), marked(bins[i].1)))
+        .map(|&i| {
+            (
+                bins[i].1.label.clone(),
+                shares(column, |at, _| at == bins[i].0),
+                marked(bins[i].1),
+            )
+        })
         .collect();
     if !hidden.is_empty() {
         let hidden: Vec<usize> = hidden.iter().map(|&i| bins[i].0).collect();
-        rows.push((format!("{} more", hidden.len()), shares(column, |at, _| hidden.contains(&at)), None));
+        rows.push((
+            format!("{} more", hidden.len()),
+            shares(column, |at, _| hidden.contains(&at)),
+            None,
+        ));
     }
     let most = rows.iter().map(|(_, (a, b), _)| a.max(*b)).fold(0.0, f64::max);
     if most == 0.0 {

@@ -92,17 +92,17 @@ pub(super) fn probability(value: f64) -> String {
     }
 }
 
-/// A share, in percent.
+/// A share, in percent; the sign stays beside the number.
 pub(super) fn percent(share: f64) -> String {
     let value = share * 100.0;
     if !value.is_finite() {
         "–".to_owned()
     } else if value == 0.0 {
-        "0 %".to_owned()
+        "0\u{a0}%".to_owned()
     } else if value < 0.05 {
-        "&lt;0.1 %".to_owned()
+        "&lt;0.1\u{a0}%".to_owned()
     } else {
-        format!("{value:.1} %")
+        format!("{value:.1}\u{a0}%")
     }
 }
 
@@ -127,8 +127,14 @@ mod tests {
             ["0", "0.123", "12", "1000", "12,346", "−2.5", "1.00e−9", "3.00e12", "–"]
         );
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0.0, 0.0001, 0.5, 1.0].map(percent), ["0 %", "&lt;0.1 %", "50.0 %", "100.0 %"]);
+        assert_eq!(
+            [0.0, 0.0001, 0.5, 1.0].map(percent),
+            ["0\u{a0}%", "&lt;0.1\u{a0}%", "50.0\u{a0}%", "100.0\u{a0}%"]
+        );
         assert_eq!([0.0, 0.0001, 0.25].map(figure), ["0.000", "&lt;0.001", "0.250"]);
-        assert_eq!([1.0, 0.00001, 0.04].map(probability), ["1.0000", "&lt;0.0001", "0.0400"]);
+        assert_eq!(
+            [1.0, 0.00001, 0.04].map(probability),
+            ["1.0000", "&lt;0.0001", "0.0400"]
+        );
     }
 }
