@@ -4,8 +4,14 @@
 //! or browser they come from; everything else is computed from their sums.
 
 mod bins;
+mod compare;
 mod counts;
+mod groups;
 pub mod report;
+pub mod stats;
+mod words;
 
 pub use bins::{Bins, Special};
+pub use compare::report;
 pub use counts::{Counts, Faults};
+pub use groups::{group_counts, group_labels, groups, labels, reference_ratios};

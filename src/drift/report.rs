@@ -4,7 +4,7 @@
 use crate::validate::FaultCode;
 use serde::{Deserialize, Serialize};
 
-/// The verdict on a column, or on all of them.
+/// The verdict on a distribution, or on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -16,6 +16,20 @@ pub enum State {
     Stable,
     /// A difference that is both.
     Drifted,
+}
+
+/// The verdict on the quality of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QualityState {
+    /// There is nothing to compare with.
+    NoReference,
+    /// Too few rows to tell.
+    InsufficientData,
+    /// As in the reference.
+    Good,
+    /// Really and notably more of it is bad than in the reference.
+    Bad,
 }
 
 /// When a difference is called drift, and when it alerts.
@@ -34,7 +48,9 @@ pub struct Thresholds {
     pub adjusted_p: f64,
     /// It is worth a word from this PSI on. Default: 0.01.
     pub psi_min: f64,
-    /// Fewer values of a column than this are insufficient. Default: 20.
+    /// Fewer answered rows than this are insufficient, and fewer values of a
+    /// column in the reference; from so many rows on a column is judged that
+    /// has at least 5 values. Default: 20.
     pub rows_min: u64,
     /// A share of missing, out-of-range, unseen or not finite values that is
     /// really larger than the reference's is bad from this increase on.
@@ -69,6 +85,8 @@ pub struct Report {
     pub state: State,
     /// Whether one of them alerts.
     pub alert: bool,
+    /// The worst quality of a column.
+    pub quality: QualityState,
     /// The report in a sentence or two.
     pub verdict: String,
     /// The time that it is about, where it is about one.
@@ -82,12 +100,27 @@ pub struct Report {
     pub reference_rows: u64,
     /// What it was judged by.
     pub thresholds: Thresholds,
+    /// Which features carry the drift: all that were compared, by falling PSI.
+    pub attribution: Vec<Attribution>,
     /// The features, in the signature's order.
     pub features: Vec<ColumnReport>,
     /// The label (of classifiers) and the score.
     pub predictions: Vec<ColumnReport>,
     /// How often each fault led to a rejection.
     pub faults: Vec<FaultReport>,
+}
+
+/// A feature's part of the drift.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// The feature.
+    pub name: String,
+    /// Its PSI.
+    pub psi: f64,
+    /// The part of it in the sum of all features' PSI, in [0, 1].
+    pub share: f64,
+    /// Whether it drifted.
+    pub drifted: bool,
 }
 
 /// A span of time.
@@ -148,8 +181,9 @@ pub struct ColumnReport {
     pub values: u64,
     /// Values of the reference.
     pub reference_values: u64,
-    /// The figures; none without a reference or without values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The figures, as members of this object; none without values of the
+    /// reference and of the window.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftFigures>,
     /// Shares that tell of the quality of the data, not of its distribution.
     pub quality: Quality,
@@ -170,7 +204,7 @@ pub struct DriftFigures {
     /// Jensen-Shannon distance to base 2, in [0, 1].
     pub js_distance: f64,
     /// Wasserstein-1 distance over the reference's standard deviation, clipped
-    /// to the seen range; numbers only.
+    /// to the seen range; only of numbers that are not all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wasserstein: Option<f64>,
     /// Which test was made.
@@ -179,18 +213,49 @@ pub struct DriftFigures {
     pub statistic: f64,
     /// Its p-value.
     pub p: f64,
-    /// The p-value adjusted to the columns of the report (Benjamini-Hochberg).
+    /// The p-value adjusted to the features of the report, or to its label and
+    /// score (Benjamini-Hochberg).
     pub adjusted_p: f64,
     /// The threshold on PSI that the column is held against.
     pub threshold: f64,
+    /// Where the values went; numbers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Median of the reference, from its bins, clipped to the seen range;
+    /// numbers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_median: Option<f64>,
+    /// The same of the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<f64>,
+    /// The groups that carry most of the PSI, the largest part first: as few as
+    /// make half of it, at most three. Indices of [`ColumnReport::groups`].
+    pub top_groups: Vec<u32>,
+    /// What moved, in words; empty unless drifted.
+    pub moved: String,
+}
+
+/// Where the values of a window went, against the reference's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Up: at nearly every value, more of the window is above it.
+    Higher,
+    /// Down.
+    Lower,
+    /// Away from the middle.
+    Wider,
+    /// Towards the middle.
+    Narrower,
+    /// None of these.
+    Mixed,
 }
 
 /// The quality of a column's data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Drifted when one of the shares is really and notably larger than the
-    /// reference's.
-    pub state: State,
+    /// The worst of the shares.
+    pub state: QualityState,
     /// Values that are missing; with those rejected for it.
     pub missing: ShareReport,
     /// Numbers beyond the seen range; with those rejected for it.
@@ -210,19 +275,20 @@ pub struct ShareReport {
     pub share: f64,
     /// The reference's.
     pub reference_share: f64,
-    /// How likely so large a share is by chance.
+    /// How likely so large a share is by chance; 1 where there can be none.
     pub p: f64,
-    /// Adjusted to the columns of the report.
+    /// Adjusted to all shares of the features of the report, or of its label
+    /// and score (Benjamini-Hochberg).
     pub adjusted_p: f64,
-    /// Whether it is bad.
-    pub state: State,
+    /// Whether it is bad: really larger than the reference's, and by the
+    /// threshold.
+    pub state: QualityState,
 }
 
 /// A fine bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BinReport {
-    /// `below`, `above`, `[12, 15)`, a category, `other`, `missing`, `unseen`,
-    /// `not_finite`.
+    /// As [`labels`](super::labels) has it.
     pub label: String,
     /// Lower edge of a numeric bin inside the seen range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +308,7 @@ pub struct BinReport {
 /// A group of fine bins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupReport {
-    /// Its edges, or its categories, for people.
+    /// Its edges, or its category, for people.
     pub label: String,
     /// The share of the reference in it, half a count added to each group.
     pub reference: f64,
