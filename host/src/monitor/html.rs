@@ -8,7 +8,9 @@
 mod chart;
 mod text;
 
-use modelet::drift::report::{ColumnKind, ColumnReport, DriftFigures, Report, ShareReport, State, Test};
+use modelet::drift::report::{
+    ColumnKind, ColumnReport, Direction, DriftFigures, QualityState, Report, ShareReport, State, Test,
+};
 use modelet::signature::Manifest;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -21,10 +23,6 @@ const SCRIPT: &str = include_str!("../../assets/report.js");
 /// With more features than this, the details of those that are stable are
 /// folded.
 const UNFOLDED_MAX: usize = 24;
-/// The groups that are named as carrying a drift: as few as make up this part
-/// of the PSI, and no more than the second number.
-const CARRIED: (f64, usize) = (0.7, 4);
-
 /// What the page says beyond the report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReportContext<'a> {
@@ -51,16 +49,10 @@ struct Item<'a> {
 
 /// The page.
 pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
-    let distinct = |at: usize| {
-        let columns = extra.manifest.map(|manifest| &manifest.reference.columns);
-        columns
-            .and_then(|columns| columns.get(at))
-            .is_some_and(|column| column.distinct)
-    };
     let item = |(at, column)| Item {
         column,
         id: format!("c{at}"),
-        distinct: distinct(at),
+        distinct: distinct(column),
         carriers: carriers(column),
     };
     let mut features: Vec<Item<'_>> = report.features.iter().enumerate().map(item).collect();
@@ -90,7 +82,7 @@ fn severity(column: &ColumnReport) -> (u8, Reverse<Finite>) {
     let class = match (column.alert, column.state, column.quality.state) {
         (true, _, _) => 0,
         (_, State::Drifted, _) => 1,
-        (_, _, State::Drifted) => 2,
+        (_, _, QualityState::Bad) => 2,
         (_, State::Stable, _) => 3,
         (_, State::InsufficientData, _) => 4,
         (_, State::NoReference, _) => 5,
@@ -102,24 +94,19 @@ fn severity(column: &ColumnReport) -> (u8, Reverse<Finite>) {
 #[derive(PartialEq, PartialOrd)]
 struct Finite(f64);
 
-/// The groups that make up most of a drifted column's PSI.
+/// The groups that carry a drifted column's PSI.
 fn carriers(column: &ColumnReport) -> Vec<u32> {
-    if column.state != State::Drifted {
-        return Vec::new();
+    match &column.drift {
+        Some(figures) if column.state == State::Drifted => figures.top_groups.clone(),
+        _ => Vec::new(),
     }
-    let total: f64 = column.groups.iter().map(|group| group.psi).sum();
-    let mut order: Vec<usize> = (0..column.groups.len()).collect();
-    order.sort_by(|&a, &b| column.groups[b].psi.total_cmp(&column.groups[a].psi));
-    let mut sum = 0.0;
-    let mut out = Vec::new();
-    for at in order.into_iter().take(CARRIED.1) {
-        if sum >= CARRIED.0 * total || column.groups[at].psi <= 0.0 {
-            break;
-        }
-        sum += column.groups[at].psi;
-        out.push(at as u32);
-    }
-    out
+}
+
+/// Whether each bin inside the seen range holds one value, which is then its
+/// name.
+fn distinct(column: &ColumnReport) -> bool {
+    let mut inside = column.bins.iter().filter(|bin| bin.from.is_some());
+    column.kind == ColumnKind::Numeric && inside.all(|bin| !bin.label.starts_with('['))
 }
 
 /// A state as a sign and a word; the colour only repeats them.
@@ -135,11 +122,12 @@ fn badge(state: State, alert: bool) -> &'static str {
     }
 }
 
-fn quality_badge(state: State) -> &'static str {
+fn quality_badge(state: QualityState) -> &'static str {
     match state {
-        State::Drifted => r#"<span class="badge bad"><span aria-hidden="true">▲</span> worse</span>"#,
-        State::Stable => r#"<span class="badge good"><span aria-hidden="true">✓</span> as before</span>"#,
-        State::InsufficientData | State::NoReference => badge(state, false),
+        QualityState::Bad => r#"<span class="badge bad"><span aria-hidden="true">▲</span> worse</span>"#,
+        QualityState::Good => r#"<span class="badge good"><span aria-hidden="true">✓</span> as before</span>"#,
+        QualityState::InsufficientData => badge(State::InsufficientData, false),
+        QualityState::NoReference => badge(State::NoReference, false),
     }
 }
 
@@ -156,6 +144,22 @@ fn bar_class(column: &ColumnReport) -> &'static str {
         (_, State::Drifted) => "warn",
         _ => "calm",
     }
+}
+
+/// Where a column of numbers went.
+fn direction(column: &ColumnReport) -> Option<String> {
+    let figures = column.drift.as_ref()?;
+    let word = match figures.direction? {
+        Direction::Higher => "higher",
+        Direction::Lower => "lower",
+        Direction::Wider => "wider",
+        Direction::Narrower => "narrower",
+        Direction::Mixed => "of another shape",
+    };
+    Some(match (figures.reference_median, figures.median) {
+        (Some(before), Some(after)) => format!("{word}, median {} → {}", number(before), number(after)),
+        _ => word.to_owned(),
+    })
 }
 
 /// A group's share in the reference and now, in counts and not smoothed as the
@@ -248,10 +252,7 @@ impl Page {
                 counted(report.reference_rows, "row", "rows")
             );
         }
-        let worse = report
-            .features
-            .iter()
-            .any(|column| column.quality.state == State::Drifted);
+        let worse = report.quality == QualityState::Bad;
         let class = match (report.alert, report.state) {
             (true, _) => "bad",
             _ if worse => "warn",
@@ -273,7 +274,7 @@ impl Page {
         );
         let of = |test: fn(&&ColumnReport) -> bool| report.features.iter().filter(test).count() as u64;
         let drifted = of(|column| column.state == State::Drifted);
-        let bad = of(|column| column.quality.state == State::Drifted);
+        let bad = of(|column| column.quality.state == QualityState::Bad);
         let all = report.rows + report.rejected;
         let rejected = match all {
             0 => String::new(),
@@ -341,7 +342,7 @@ impl Page {
         let bad = || {
             features
                 .iter()
-                .filter(|item| item.column.quality.state == State::Drifted)
+                .filter(|item| item.column.quality.state == QualityState::Bad)
         };
         if moved().next().is_none() && bad().next().is_none() {
             let words = match report.state {
@@ -369,22 +370,23 @@ impl Page {
             if let Some(figures) = &column.drift {
                 put!(self, ", PSI {}", figure(figures.psi));
             }
-            let mut changes = item.carriers.iter().map(|&group| {
+            if let Some(part) = report.attribution.iter().find(|part| part.name == column.name) {
+                put!(self, ", {} of the features’ drift", percent(part.share));
+            }
+            let mut words = Vec::from_iter(direction(column));
+            words.extend(item.carriers.iter().map(|&group| {
                 let (reference, current) = group_shares(column, group);
-                let word = if current >= reference { "more" } else { "fewer" };
                 let label = column.groups.get(group as usize).map_or("", |group| &group.label);
                 format!(
-                    "{word} in <b>{}</b> ({} → {})",
+                    "{} in <b>{}</b> ({} → {})",
+                    if current >= reference { "more" } else { "fewer" },
                     esc(&text::short(label, 60)),
                     percent(reference),
                     percent(current)
                 )
-            });
-            if let Some(first) = changes.next() {
-                put!(self, ": {first}");
-                for change in changes {
-                    put!(self, ", {change}");
-                }
+            }));
+            if !words.is_empty() {
+                put!(self, ": {}", words.join("; "));
             }
             put!(self, "</li>");
         }
@@ -399,7 +401,7 @@ impl Page {
             let mut first = true;
             for (name, share) in shares(column)
                 .into_iter()
-                .filter(|(_, share)| share.state == State::Drifted)
+                .filter(|(_, share)| share.state == QualityState::Bad)
             {
                 put!(
                     self,
@@ -531,7 +533,7 @@ impl Page {
         );
         let folded = features.len() > UNFOLDED_MAX;
         let is_loud = |item: &&Item<'_>| {
-            item.column.state == State::Drifted || item.column.quality.state == State::Drifted || !folded
+            item.column.state == State::Drifted || item.column.quality.state == QualityState::Bad || !folded
         };
         put!(self, r#"<div class="cards">"#);
         for item in features.iter().filter(is_loud) {
@@ -669,7 +671,7 @@ impl Page {
                 .any(|(_, s)| s.count > 0 || s.reference_share > 0.0)
         };
         let mut listed: Vec<&Item<'_>> = features.iter().filter(some).collect();
-        listed.sort_by_key(|item| item.column.quality.state != State::Drifted);
+        listed.sort_by_key(|item| item.column.quality.state != QualityState::Bad);
         if listed.is_empty() {
             put!(
                 self,
@@ -711,7 +713,7 @@ impl Page {
             put!(self, r#"<td class="r soft">0</td>"#);
         } else if alone {
             put!(self, r#"<td class="r">{}</td>"#, percent(share.share));
-        } else if share.state == State::Drifted {
+        } else if share.state == QualityState::Bad {
             put!(
                 self,
                 r#"<td class="r worse"><span aria-hidden="true">▲</span> {} → <b>{}</b><small>p {}</small></td>"#,
@@ -806,18 +808,17 @@ impl Page {
 <details class="fold"><summary>How the figures are computed, and where they come from</summary><div class="prose">
 <p>Every column has bins that were frozen when the model was packed: for numbers up to 60 inside the seen range of about equal mass, one below and one above it; for categories one each, up to 59, and one for the rest; and one each for missing, unseen and not finite. Only counts per bin are kept, and everything here is computed from them, so the same rows give the same figures wherever they were counted.</p>
 <dl>
-<dt>Is it real?</dt><dd>Numbers: the two-sample Kolmogorov-Smirnov test on the bins; its statistic is at most the largest bin’s mass below that of the raw values. Categories: the two-sample chi-square test, cells of fewer than 5 expected pooled. The p-values are adjusted over all columns by Benjamini and Hochberg’s procedure, which bounds the share of false findings. <cite>Kolmogorov 1933; Smirnov 1948; Pearson 1900; Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1).</cite></dd>
+<dt>Is it real?</dt><dd>Numbers: the two-sample Kolmogorov-Smirnov test on the bins; its statistic is at most the largest bin’s mass below that of the raw values. Categories: the two-sample chi-square test, cells of fewer than 5 expected pooled. The p-values of all features, and those of label and score, are adjusted by Benjamini and Hochberg’s procedure, which bounds the share of false findings. <cite>Smirnov 1939; Stephens 1970; Viehmann 2021; Pearson 1900; Cochran 1954; Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1).</cite></dd>
 <dt>Is it large? PSI</dt><dd>The population stability index Σ (p − q) ln(p / q) over ten groups of bins of about equal mass, p the current and q the reference’s share of a group, half a count added to each so that an empty group does not make it infinite. It is Jeffreys’ divergence. By the rule of thumb of credit scoring, below 0.1 is no change worth acting on, above 0.25 a large one. <cite>Jeffreys 1946; Siddiqi 2006, Credit Risk Scorecards.</cite></dd>
 <dt>KL</dt><dd>Kullback-Leibler divergence Σ p ln(p / q) of the current from the reference’s shares, in nats, on the same groups. <cite>Kullback and Leibler 1951, Ann. Math. Stat. 22(1).</cite></dd>
 <dt>JS distance</dt><dd>The square root of the Jensen-Shannon divergence to base 2, from 0 (equal) to 1 (nothing in common). <cite>Lin 1991, IEEE Trans. Inf. Theory 37(1); Endres and Schindelin 2003, IEEE Trans. Inf. Theory 49(7).</cite></dd>
 <dt>Wasserstein / σ</dt><dd>How far, on average, values would have to move to turn one distribution into the other, in standard deviations of the reference; values outside the seen range count as at its end. <cite>Vallender 1974, Theory Probab. Appl. 18(4).</cite></dd>
-<dt>Data quality</dt><dd>A one-sided test of two proportions for each share, adjusted over all of them.</dd>
-<dt>What carries the drift</dt><dd>The terms of the PSI’s sum: groups are named from the largest on, until they make up {} of it.</dd>
+<dt>Data quality</dt><dd>Fisher’s exact test, one-sided, on each share. Where the reference has no value out of range by construction, how likely so many new values are beyond its smallest and largest; unseen categories are held against those that it has once. All p-values are adjusted together. <cite>Fisher 1935; Wilks 1941; Good 1953.</cite></dd>
+<dt>What carries the drift</dt><dd>The terms of the PSI’s sum: groups are named from the largest on until they make half of it, at most three. A feature’s part of the drift is its PSI in the sum of all features’.</dd>
 </dl>
 <p>Drift says that inputs or outputs differ from the reference, not that answers are wrong: only ground truth can say that.</p>
 </div></details></section>
-"#,
-            percent(CARRIED.0)
+"#
         );
     }
 
@@ -891,16 +892,15 @@ fn shares(column: &ColumnReport) -> [(&'static str, &ShareReport); 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use modelet::drift::report::{BinReport, FaultReport, GroupReport, Quality, Thresholds, Window};
+    use modelet::drift::report::{Attribution, BinReport, FaultReport, GroupReport, Quality, Thresholds, Window};
     use modelet::validate::FaultCode;
 
     const HOSTILE: &str = "<script>alert('\"&x')</script>";
 
     fn share(count: u64, share: f64, reference_share: f64) -> ShareReport {
-        let state = if share > reference_share {
-            State::Drifted
-        } else {
-            State::Stable
+        let state = match share > reference_share {
+            true => QualityState::Bad,
+            false => QualityState::Good,
         };
         ShareReport {
             count,
@@ -953,9 +953,14 @@ mod tests {
                 p: 1e-9,
                 adjusted_p: 1e-8,
                 threshold: 0.1,
+                direction: (kind == ColumnKind::Numeric).then_some(Direction::Higher),
+                reference_median: Some(2.0),
+                median: Some(3.0),
+                top_groups: vec![1],
+                moved: "higher".into(),
             }),
             quality: Quality {
-                state: State::Stable,
+                state: QualityState::Good,
                 missing: share(0, 0.0, 0.0),
                 out_of_range: share(0, 0.0, 0.0),
                 unseen: share(0, 0.0, 0.0),
@@ -992,12 +997,22 @@ mod tests {
             sha256: "ab".repeat(32),
             state,
             alert: state == State::Drifted,
+            quality: QualityState::Good,
             verdict: "The verdict in a sentence.".into(),
             window: None,
             rows: 66,
             rejected: 0,
             reference_rows: if state == State::NoReference { 0 } else { 62 },
             thresholds: Thresholds::default(),
+            attribution: features
+                .iter()
+                .map(|column| Attribution {
+                    name: column.name.clone(),
+                    psi: 0.1,
+                    share: 0.25,
+                    drifted: column.state == State::Drifted,
+                })
+                .collect(),
             features,
             predictions: vec![numeric("score", state)],
             faults: Vec::new(),
@@ -1039,7 +1054,10 @@ mod tests {
     #[test]
     fn every_state_gives_a_whole_page() {
         for (state, words) in [
-            (State::Drifted, "more in <b>b group 1</b>"),
+            (
+                State::Drifted,
+                "25.0\u{a0}% of the features’ drift: higher, median 2 → 3; more in <b>b group 1</b>",
+            ),
             (State::Stable, "Nothing: no column differs"),
             (State::InsufficientData, "Too few rows to tell"),
             (State::NoReference, "There is no reference to compare with"),
@@ -1071,7 +1089,7 @@ mod tests {
             State::Drifted,
         );
         let mut report = report(State::Drifted, vec![categories, numeric(HOSTILE, State::Drifted)]);
-        report.features[0].quality.state = State::Drifted;
+        report.features[0].quality.state = QualityState::Bad;
         report.features[0].quality.missing = share(2, 0.03, 0.0);
         for text in [
             &mut report.model,
