@@ -243,7 +243,7 @@ impl Page {
             (None, Some(file)) => put!(self, "Rows of <code>{}</code>", esc(file)),
             (None, None) => put!(self, "Current rows"),
         }
-        if report.state == State::NoReference {
+        if report.reference_rows == 0 {
             put!(self, "; the model was packed without reference data</p></header>\n");
         } else {
             put!(
@@ -316,7 +316,10 @@ impl Page {
             ),
             (
                 "Data quality worse",
-                count(bad),
+                match report.quality {
+                    QualityState::NoReference => "–".to_owned(),
+                    _ => count(bad),
+                },
                 format!("of {}", counted(report.features.len() as u64, "feature", "features")),
             ),
         ] {
@@ -429,7 +432,7 @@ impl Page {
             r#"<section><h2 id="features">Features and predictions</h2>
 <p class="soft">Outputs first, then features by severity. The line across each bar is the threshold from which a drifted column alerts; the bar ends at three times it. A column is <em>drifted</em> when the difference is real (adjusted p below {}) and large enough to matter (PSI of at least {}).</p>
 <div id="tools"></div>
-<div class="scroll" role="region" aria-labelledby="features" tabindex="0"><table id="overview"><thead><tr><th scope="col">Column</th><th scope="col">State</th><th scope="col"><span aria-hidden="true">Reference, current</span></th><th scope="col" class="r">PSI</th><th scope="col"><span class="hide">PSI against its threshold</span></th><th scope="col" class="r">KL</th><th scope="col" class="r">JS distance</th>{}<th scope="col" class="r">Adjusted p</th><th scope="col">Data quality</th></tr></thead><tbody>"#,
+<div class="scroll" role="region" aria-labelledby="features" tabindex="0"><table id="overview"><thead><tr><th scope="col">Column</th><th scope="col">State</th><th scope="col"><span aria-hidden="true">Reference, current</span></th><th scope="col" class="r">PSI</th><th scope="col"><span class="hide">PSI against its threshold</span></th><th scope="col" class="r">KL</th><th scope="col" class="r">JS</th>{}<th scope="col" class="r">Adjusted p</th><th scope="col">Data quality</th></tr></thead><tbody>"#,
             number(report.thresholds.adjusted_p),
             number(report.thresholds.psi_min),
             if has_wasserstein {

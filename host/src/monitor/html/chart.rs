@@ -392,14 +392,19 @@ fn layout(column: &ColumnReport, distinct: bool, slots: usize, left: f64, right:
                 slot.current += current * part;
             }
         }
-        let step = round_step((max - min) / 4.0);
+        let step = round_step((max - min) / 3.0);
         let first = (min / step).ceil();
         for i in 0..=12 {
             let value = (first + f64::from(i)) * step;
             if value > max {
                 break;
             }
-            layout.ticks.push((x(value), tick(value)));
+            let label = if value.abs() < 10_000.0 {
+                tick(value)
+            } else {
+                tick_of(value)
+            };
+            layout.ticks.push((x(value), label));
         }
         // No label may run into that of a slot at an end.
         let room = |at: f64| (!before || at > from + 18.0) && (!after || at < to - 18.0);

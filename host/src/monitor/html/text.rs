@@ -87,6 +87,8 @@ pub(super) fn probability(value: f64) -> String {
         "–".to_owned()
     } else if value < 1e-4 {
         "&lt;0.0001".to_owned()
+    } else if value >= 0.99995 {
+        "1".to_owned()
     } else {
         format!("{value:.4}")
     }
@@ -132,9 +134,6 @@ mod tests {
             ["0\u{a0}%", "&lt;0.1\u{a0}%", "50.0\u{a0}%", "100.0\u{a0}%"]
         );
         assert_eq!([0.0, 0.0001, 0.25].map(figure), ["0.000", "&lt;0.001", "0.250"]);
-        assert_eq!(
-            [1.0, 0.00001, 0.04].map(probability),
-            ["1.0000", "&lt;0.0001", "0.0400"]
-        );
+        assert_eq!([1.0, 0.00001, 0.04].map(probability), ["1", "&lt;0.0001", "0.0400"]);
     }
 }
