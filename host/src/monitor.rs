@@ -14,6 +14,7 @@
 //! for a while.
 
 pub mod feedback;
+pub mod html;
 pub mod observed;
 pub mod span;
 pub mod status;

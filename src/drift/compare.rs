@@ -680,12 +680,14 @@ mod tests {
         let manifest = two_features();
         let mut counts = rows(&manifest, 50, 0..60);
         counts.columns[0] = vec![0; 65];
-        counts.columns[0][1] = 2;
-        counts.columns[0][62] = 48;
+        for bin in [7, 10, 33, 40, 51] {
+            counts.columns[0][bin] = 1;
+        }
+        counts.columns[0][62] = 45;
         let report = look(&manifest, &counts);
         assert_eq!(
             (report.features[0].state, report.features[0].values),
-            (State::Stable, 2)
+            (State::Stable, 5)
         );
         assert_eq!(report.features[0].quality.missing.state, QualityState::Bad);
         counts.columns[0][7] = 0;

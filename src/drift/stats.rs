@@ -523,4 +523,138 @@ mod tests {
         }
         assert!(benjamini_hochberg(&[]).is_empty());
     }
+
+    /// scipy's values: `tests/oracle/make.py`.
+    fn oracle(name: &str) -> Vec<serde_json::Value> {
+        let text = include_str!("../../tests/oracle/scipy.json");
+        let all: serde_json::Value = serde_json::from_str(text).unwrap();
+        let cases = all[name].as_array().unwrap().clone();
+        assert!(!cases.is_empty());
+        cases
+    }
+
+    fn counts(case: &serde_json::Value, name: &str) -> Vec<u64> {
+        serde_json::from_value(case[name].clone()).unwrap()
+    }
+
+    fn numbers(case: &serde_json::Value, name: &str) -> Vec<f64> {
+        serde_json::from_value(case[name].clone()).unwrap()
+    }
+
+    #[track_caller]
+    fn within(relative: f64, got: f64, case: &serde_json::Value, name: &str) {
+        let expected = case[name].as_f64().unwrap();
+        // Below 1e-300 there is nothing to be relative to.
+        assert!(
+            (got - expected).abs() <= relative * expected.abs() + 1e-300,
+            "{name}: {got} is not {expected} in {case}"
+        );
+    }
+
+    #[test]
+    fn ks_and_wasserstein_of_values_with_ties_are_scipys() {
+        for case in oracle("tied") {
+            let (reference, current) = (counts(&case, "reference"), counts(&case, "current"));
+            within(1e-12, ks_statistic(&reference, &current), &case, "ks");
+            let edges: Vec<f64> = (0..60).chain([59]).map(f64::from).collect();
+            let outside = |inside: Vec<u64>| [vec![0], inside, vec![0]].concat();
+            let distance = wasserstein(&edges, &outside(reference), &outside(current), true);
+            within(1e-12, distance, &case, "wasserstein");
+        }
+    }
+
+    #[test]
+    fn ks_p_values_are_scipys() {
+        for case in oracle("ks_p") {
+            let size = |name: &str| case[name].as_u64().unwrap();
+            let (n, m) = (size("n"), size("m"));
+            let p = ks_p(case["statistic"].as_f64().unwrap(), n, m);
+            assert_eq!(p, ks_p(case["statistic"].as_f64().unwrap(), m, n));
+            let expected = case["p"].as_f64().unwrap();
+            let tolerance = match () {
+                () if n * m <= KS_EXACT_MAX => 1e-9,
+                () if expected >= 1e-4 => 0.08,
+                // Far below any threshold only the size matters.
+                () if expected >= 1e-12 => 0.5,
+                () => {
+                    assert!(p < 1e-10, "{p} in {case}");
+                    continue;
+                }
+            };
+            within(tolerance, p, &case, "p");
+        }
+    }
+
+    #[test]
+    fn chi_square_and_divergences_are_scipys() {
+        for case in oracle("categories") {
+            let (reference, current) = (counts(&case, "reference"), counts(&case, "current"));
+            let test = chi_square(&reference, &current, 5.0);
+            within(1e-10, test.statistic, &case, "chi_square");
+            assert_eq!(test.degrees as u64, case["degrees"].as_u64().unwrap());
+            within(1e-9, test.p, &case, "p");
+            let shares = |counts: &[u64]| -> Vec<f64> {
+                let total = counts.iter().sum::<u64>() as f64;
+                counts.iter().map(|&count| count as f64 / total).collect()
+            };
+            // A root of a difference near 0 has half the digits.
+            let distance = js_distance(&shares(&reference), &shares(&current));
+            within(1e-8, distance, &case, "js_distance");
+            let (r, c) = (smoothed(&reference), smoothed(&current));
+            within(1e-8, js_distance(&r, &c), &case, "smoothed_js_distance");
+            within(1e-8, kl(&r, &c), &case, "kl");
+            within(1e-8, psi(&r, &c), &case, "psi");
+        }
+    }
+
+    #[test]
+    fn chi_square_tails_are_scipys() {
+        for case in oracle("tails") {
+            let degrees = case["degrees"].as_u64().unwrap() as usize;
+            within(1e-10, chi_square_tail(case["x"].as_f64().unwrap(), degrees), &case, "p");
+        }
+    }
+
+    #[test]
+    fn fishers_test_is_scipys() {
+        for case in oracle("proportions") {
+            let count = |name: &str| case[name].as_u64().unwrap();
+            let p = fisher_greater(
+                count("reference"),
+                count("reference_rows"),
+                count("current"),
+                count("current_rows"),
+            );
+            within(1e-8, p, &case, "p");
+        }
+    }
+
+    #[test]
+    fn exceedances_are_scipys_beta_binomial() {
+        for case in oracle("exceedances") {
+            let count = |name: &str| case[name].as_u64().unwrap();
+            let p = exceedance(count("count"), count("values"), count("reference_values"));
+            within(1e-8, p, &case, "p");
+        }
+    }
+
+    #[test]
+    fn wasserstein_of_spread_values_is_scipys() {
+        for case in oracle("spread") {
+            let (reference, current) = (counts(&case, "reference"), counts(&case, "current"));
+            let distance = wasserstein(&numbers(&case, "edges"), &reference, &current, false);
+            // scipy's has 400 values a bin in place of a continuum.
+            within(1e-4, distance, &case, "wasserstein");
+        }
+    }
+
+    #[test]
+    fn adjusted_p_values_are_scipys() {
+        for case in oracle("adjusted") {
+            let adjusted = benjamini_hochberg(&numbers(&case, "p"));
+            for (got, expected) in adjusted.iter().zip(numbers(&case, "adjusted")) {
+                near(*got, expected);
+            }
+        }
+    }
 }

@@ -178,7 +178,8 @@ fn predictions(columns: &[ColumnReport]) -> Option<String> {
 
 fn quality(report: &Report) -> Option<String> {
     let columns: Vec<&ColumnReport> = report.features.iter().chain(&report.predictions).collect();
-    let kinds: [(&str, fn(&ColumnReport) -> &ShareReport); 4] = [
+    type Share = fn(&ColumnReport) -> &ShareReport;
+    let kinds: [(&str, Share); 4] = [
         ("missing", |column| &column.quality.missing),
         ("out of range", |column| &column.quality.out_of_range),
         ("unseen", |column| &column.quality.unseen),
