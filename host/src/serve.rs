@@ -304,7 +304,7 @@ fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<(Vec<Serv
     check_names(opened.iter().map(|(_, artifact)| artifact.manifest.name.as_str()))?;
     let store = config.monitor.as_ref().map(|_| open_store(config)).transpose()?;
     // Who writes into the store: this process, and no other.
-    let writer = uuid::Uuid::new_v4().simple().to_string();
+    let writer = uuid::Uuid::now_v7().simple().to_string();
     let runtime = Runtime::new(config.runtime())?;
     let mut models = Vec::with_capacity(opened.len());
     for (path, artifact) in opened {
