@@ -3,7 +3,6 @@
 
 use crate::support::redis::RedisServer;
 use modelet_host::monitor::store::{Bucket, Embedded, Label, Labelled, Part, Redis, Store, Sums, open};
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -260,14 +259,18 @@ impl Acknowledged {
         );
         // All of a label or nothing: each of its sums, and itself.
         assert_eq!(sums.get(&2).copied().unwrap_or_default() as u64, 2 * counted, "{name}");
-        let there: BTreeSet<u64> = (0..THREADS)
-            .flat_map(|thread| (0..counted + 1).map(move |i| thread << 32 | i))
-            .filter(|number| {
-                let outcome = store.label(&[suite::label(name, *number, b"y", &[])], LONG);
-                matches!(outcome.expect("a label is put")[0], Labelled::Found(_))
-            })
-            .collect();
-        assert_eq!(there.len() as u64, counted, "{name}");
+        // Asked with a previous label that none has, nothing is changed.
+        let ask = |number: u64| Label {
+            previous: Some(b"no such label".to_vec()),
+            ..suite::label(name, number, b"y", &[])
+        };
+        let numbers = (0..THREADS).flat_map(|thread| (0..=counted).map(move |i| (thread << 32) | i));
+        let asked: Vec<Label> = numbers.map(ask).collect();
+        let found = store.label(&asked, LONG).expect("labels are asked for");
+        let there = found
+            .iter()
+            .filter(|found| **found == Labelled::Found(Some(b"x".to_vec())));
+        assert_eq!(there.count() as u64, counted, "{name}");
 
         let documents = store.documents(&format!("{name}/")).expect("documents are read");
         let named = |kind: &str| {
@@ -384,10 +387,10 @@ fn a_client_that_is_killed() {
         scope.spawn(|| {
             for i in 0..u64::MAX / 60 {
                 store
-                    .put_predictions(name, &[(suite::key(i), vec![1; 24])], LONG)
+                    .put_predictions(&name, &[(suite::key(i), vec![1; 24])], LONG)
                     .expect("a prediction is put");
                 store
-                    .put_parts(&[suite::part(name, i * 60, "w", &[1; 500])], LONG)
+                    .put_parts(&[suite::part(&name, i * 60, "w", &[1; 500])], LONG)
                     .expect("a part is put");
                 say("part");
             }
