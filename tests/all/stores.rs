@@ -231,6 +231,58 @@ fn a_killed_client_takes_nothing_acknowledged_along() {
     assert!(done.iter().all(|done| done.labels > 0), "{done:?}");
 }
 
+/// The limit on a file's size stands for a full disk.
+#[cfg(unix)]
+#[test]
+fn a_store_goes_on_after_a_write_that_failed() {
+    let folder = tempfile::tempdir().expect("a folder is made");
+    let path = folder.path().join("state");
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("the test's own path"))
+        .args([
+            "stores::a_client_whose_disk_is_full",
+            "--exact",
+            "--nocapture",
+            "--ignored",
+        ])
+        .env(CHILD_STORE, &path)
+        .output()
+        .expect("the test runs itself");
+    let said = String::from_utf8_lossy(&limited.stdout);
+    assert!(
+        limited.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&limited.stderr)
+    );
+    let put = said.lines().filter(|line| *line == "done part").count();
+    assert!(put > 0 && said.contains("done label"), "{said}");
+    let store = Embedded::open(&path).expect("the file is sound");
+    assert_eq!(store.parts("m", 60, 0, u64::MAX).expect("parts are read").len(), put);
+    assert_eq!(suite::sums(&store, "m"), Sums::from([(1, 1)]));
+}
+
+/// Not a test: what the one above runs.
+#[test]
+#[ignore = "it is run by another test"]
+fn a_client_whose_disk_is_full() {
+    let Ok(path) = std::env::var(CHILD_STORE) else { return };
+    let store = Embedded::open(Path::new(&path)).expect("the store is opened");
+    let bytes = vec![1; 100_000];
+    let error = (0..).find_map(|i| {
+        let put = store.put_parts(&[suite::part("m", i * 60, "w", &bytes)], LONG);
+        if put.is_ok() {
+            println!("\ndone part");
+        }
+        put.err()
+    });
+    let error = error.expect("the limit is reached").to_string();
+    assert!(error.starts_with(&format!("store {path}: ")), "{error}");
+    let outcome = store.label(&[suite::label("m", 1, b"x", &[(1, 1)])], LONG);
+    assert_eq!(outcome.expect("a label needs little room"), [Labelled::Counted]);
+    println!("\ndone label");
+}
+
 /// What a client had been told before it was killed.
 #[derive(Debug)]
 struct Acknowledged {

@@ -456,19 +456,16 @@ fn slices_of(
     kind: Kind,
     model: &str,
 ) -> Result<Vec<(u64, u64, u64)>, Error> {
-    let range = table.range((kind as u8, model, 0)..=(kind as u8, model, u64::MAX))?;
-    let slice = |entry: Result<
-        (
-            redb::AccessGuard<'_, (u8, &str, u64)>,
-            redb::AccessGuard<'_, (u64, u64)>,
-        ),
-        _,
-    >| {
+    let mut slices = Vec::new();
+    for entry in table
+        .range((kind as u8, model, 0)..=(kind as u8, model, u64::MAX))?
+        .rev()
+    {
         let (key, value) = entry?;
-        let (ends, expires) = value.value();
-        Ok((key.value().2, ends, expires))
-    };
-    range.rev().map(slice).collect()
+        let ((_, _, begun), (ends, expires)) = (key.value(), value.value());
+        slices.push((begun, ends, expires));
+    }
+    Ok(slices)
 }
 
 /// A row's value in the newest slice that has it.

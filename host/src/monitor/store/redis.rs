@@ -80,6 +80,9 @@ struct Scripts {
     trim: Script,
 }
 
+/// A bucket's parts by writer.
+type Writers = Vec<(String, Vec<u8>)>;
+
 /// Sets when a key expires, if that is later than it was to.
 const KEEP: &str = "
 local function keep(key, ms)
@@ -544,8 +547,8 @@ impl Store for Redis {
     }
 
     fn parts(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<Part>> {
-        let buckets: Vec<(u64, Vec<(String, Vec<u8>)>)> = self.buckets('p', model, seconds, from, to)?;
-        let of_bucket = |(start, mut writers): (u64, Vec<(String, Vec<u8>)>)| {
+        let buckets = self.buckets::<Writers>('p', model, seconds, from, to)?;
+        let of_bucket = |(start, mut writers): (u64, Writers)| {
             writers.sort();
             writers.into_iter().map(move |(writer, bytes)| Part {
                 bucket: Bucket {
