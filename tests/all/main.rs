@@ -10,6 +10,7 @@ mod outputs;
 mod pack;
 mod parity;
 mod serve;
+mod stores;
 mod support;
 mod validation;
 mod wasmtime_cli;

@@ -48,7 +48,7 @@ pub const STEPS: [Step; 7] = [
     Step {
         name: "integration",
         run: integration,
-        needs: tools::need_wasm_targets,
+        needs: integration_needs,
         after_build: true,
     },
     Step {
@@ -166,6 +166,12 @@ pub const NATIVE: [&str; 4] = ["--workspace", "--release", "--features", "modele
 fn unit() -> Result<()> {
     run_command(cargo("test").args(NATIVE).args(["--lib", "--bins"]))?;
     run_command(cargo("test").args(NATIVE).arg("--doc"))
+}
+
+fn integration_needs() -> Result<()> {
+    tools::need_wasm_targets()?;
+    tools::need_redis_server()?;
+    Ok(())
 }
 
 fn integration() -> Result<()> {

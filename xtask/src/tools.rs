@@ -67,6 +67,15 @@ pub fn need_npm() -> Result<PathBuf> {
     need(&["npm"], &["npm"], "or Node.js from https://nodejs.org, which has it")
 }
 
+/// The server that replicas share their state by; tests start it themselves.
+pub fn need_redis_server() -> Result<PathBuf> {
+    need(
+        &["redis-server", "valkey-server"],
+        &["redis-server"],
+        "or Valkey's server",
+    )
+}
+
 /// The first of `programs` that is on the path; failing that, apt's `packages`
 /// are installed if this user may.
 fn need(programs: &[&str], packages: &[&str], otherwise: &str) -> Result<PathBuf> {

@@ -7,11 +7,24 @@
 //! added to, together with the labels that it was counted from, so that a
 //! label is counted once whoever brings it.
 //!
+//! A time to keep something counts from the call; what was kept that long may
+//! be there for a little longer where no function returns it.
+//!
 //! All functions block; the monitor calls them on a thread of its own.
+
+mod embedded;
+mod redis;
+#[cfg(test)]
+mod suite;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use embedded::Embedded;
+pub use redis::Redis;
 
 /// A bucket: some seconds of one model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +60,8 @@ pub struct Label {
     pub key: [u8; 16],
     /// The row within the prediction's request.
     pub row: u32,
-    /// The label that is expected to be there already; a first one is counted
-    /// only where there is none.
+    /// The label that is expected to be there already, another than `value`; a
+    /// first one is counted only where there is none.
     pub previous: Option<Vec<u8>>,
     /// The label.
     pub value: Vec<u8>,
@@ -61,8 +74,10 @@ pub struct Label {
 pub enum Labelled {
     /// It is kept and counted.
     Counted,
-    /// There is another than the expected one, and nothing was changed.
-    Found(Vec<u8>),
+    /// There is another than the expected one, or, if one was expected, none;
+    /// nothing was changed. It may be the label itself: somebody, perhaps this
+    /// very caller whose connection broke, has brought it before.
+    Found(Option<Vec<u8>>),
 }
 
 /// Why the store did not do what it was asked.
@@ -78,7 +93,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// Shorthand.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A change to the documents: `None` removes one.
 pub type Change = (String, Option<Vec<u8>>);
@@ -86,7 +101,9 @@ pub type Change = (String, Option<Vec<u8>>);
 /// Where the monitor keeps its state: one file for one process, or a server
 /// that replicas share.
 pub trait Store: Send + Sync {
-    /// Replaces writers' parts of buckets; they are kept for `keep`.
+    /// Replaces writers' parts of buckets; they are kept for `keep`. When it
+    /// returns, they, and the predictions and deltas noted before, are as safe
+    /// as this store makes anything.
     fn put_parts(&self, parts: &[Part], keep: Duration) -> Result<()>;
 
     /// All parts of the buckets of this model and length that start in
@@ -95,15 +112,21 @@ pub trait Store: Send + Sync {
 
     /// Keeps predictions for `keep`, so that labels can be joined to them. The
     /// key is the prediction id's UUID, or a hash of another id; a later
-    /// prediction of the same key replaces an earlier one.
+    /// prediction of the same key replaces an earlier one. A crash may lose the
+    /// last seconds of them.
     fn put_predictions(&self, model: &str, predictions: &[([u8; 16], Vec<u8>)], keep: Duration) -> Result<()>;
 
     /// The predictions of these keys.
     fn predictions(&self, model: &str, keys: &[[u8; 16]]) -> Result<Vec<Option<Vec<u8>>>>;
 
-    /// Keeps labels for `keep` and counts them, each label with all its sums
-    /// or not at all. When it returns, they are as safe as this store makes
-    /// anything.
+    /// Keeps labels for `keep` and counts them in their order, each label with
+    /// all its sums or not at all; the sums are kept for `keep` too. When it
+    /// returns, they are as safe as this store makes anything.
+    ///
+    /// # Errors
+    /// Also for a sum beyond an `i64`, and for a label whose `previous` is its
+    /// `value`. Some of the labels may have been counted then; to bring all of
+    /// them once more is right.
     fn label(&self, labels: &[Label], keep: Duration) -> Result<Vec<Labelled>>;
 
     /// The sums of the buckets of this model and length that start in
@@ -111,7 +134,8 @@ pub trait Store: Send + Sync {
     fn sums(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<(u64, Sums)>>;
 
     /// Notes that this delta of an instance was seen. `false` if it, or a later
-    /// one, was seen before; an instance is forgotten after `keep`.
+    /// one, was seen before; an instance is forgotten after `keep`. A crash may
+    /// lose the last seconds of these notes.
     fn advance(&self, instance: &str, sequence: u64, keep: Duration) -> Result<bool>;
 
     /// Takes or prolongs a lease for `keep`; `false` while another holds it.
@@ -120,7 +144,7 @@ pub trait Store: Send + Sync {
     /// Gives a lease back, if this is who holds it.
     fn release(&self, name: &str, holder: &str) -> Result<()>;
 
-    /// The documents whose names start so, by name.
+    /// The documents whose names start so, by name, as they were at one time.
     fn documents(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>>;
 
     /// Changes documents, all or none.
@@ -129,6 +153,49 @@ pub trait Store: Send + Sync {
     /// Creates a document if there is none of this name; `false` if there is.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool>;
 
-    /// Drops what was kept long enough, where the store does not by itself.
+    /// Drops some of what was kept long enough, where the store does not by
+    /// itself; to be called every few seconds.
     fn expire(&self) -> Result<()>;
+}
+
+/// Opens the store that an option names: `memory`, `redis://host:port/db`, or
+/// else a file's path.
+///
+/// # Errors
+/// The store cannot be opened; the message names the value, without its
+/// password.
+pub fn open(spec: &str) -> Result<Arc<dyn Store>> {
+    match spec.split_once("://") {
+        _ if spec.is_empty() => Err(StoreError(
+            "the store is empty; expected a file, redis://host:port/db or memory".to_owned(),
+        )),
+        None if spec == "memory" => Ok(Arc::new(Embedded::in_memory()?)),
+        None => Ok(Arc::new(Embedded::open(Path::new(spec))?)),
+        Some(("redis" | "rediss" | "valkey" | "valkeys", _)) => Ok(Arc::new(Redis::connect(spec)?)),
+        Some((scheme, _)) => Err(StoreError(format!(
+            "store {scheme}://...: expected a file, redis://host:port/db or memory"
+        ))),
+    }
+}
+
+/// Labels that cannot be counted, whatever the store holds.
+fn check(labels: &[Label]) -> Result<()> {
+    for label in labels {
+        if label.previous.as_ref() == Some(&label.value) {
+            return Err(StoreError(format!(
+                "the label of {} is to replace itself; expected another than the previous one",
+                shown(label)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn overflow(label: &Label, number: u32) -> StoreError {
+    StoreError(format!("the label of {} makes sum {number} too large", shown(label)))
+}
+
+fn shown(label: &Label) -> String {
+    let key = u128::from_be_bytes(label.key);
+    format!("prediction {key:032x} row {}", label.row)
 }

@@ -1,0 +1,624 @@
+//! What every store must do, as checks that run on any of them. The tests of
+//! the whole program run them too, on a server.
+
+use super::{Bucket, Label, Labelled, Part, Store, Sums};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+type Case = (&'static str, fn(&dyn Store));
+
+const CASES: [Case; 18] = [
+    ("parts are replaced, not added", parts_are_replaced),
+    ("parts come by window", parts_come_by_window),
+    ("predictions are found by key", predictions_are_found_by_key),
+    ("predictions of several slices are found", predictions_of_several_times),
+    ("a label is counted once", a_label_is_counted_once),
+    ("a correction needs the label that is there", corrections),
+    ("labels of one call are counted in order", labels_in_order),
+    (
+        "a label that cannot be counted changes nothing",
+        labels_that_cannot_be_counted,
+    ),
+    ("labels that all bring are counted once", concurrent_labels),
+    ("corrections at the same time do not get lost", concurrent_corrections),
+    ("an instance advances", instances_advance),
+    ("a lease has one holder", leases),
+    ("documents are changed together", documents),
+    ("a document is created once", documents_are_created_once),
+    ("what was kept long enough is gone", expiry),
+    ("batches may be large", large_batches),
+    ("names may have any characters", odd_names),
+    ("calls with nothing do nothing", empty_calls),
+];
+
+/// Runs all checks on a new store, at the same time.
+///
+/// # Panics
+/// One of them fails; the message names it.
+pub fn run(store: &dyn Store) {
+    let failed: Vec<&str> = thread::scope(|scope| {
+        let run = |(name, case): Case| (name, scope.spawn(move || case(store)));
+        let running: Vec<_> = CASES.into_iter().map(run).collect();
+        let failed = running
+            .into_iter()
+            .filter_map(|(name, case)| case.join().err().map(|_| name));
+        failed.collect()
+    });
+    assert!(failed.is_empty(), "the store fails in: {failed:?}");
+}
+
+pub fn bucket(model: &str, start: u64) -> Bucket {
+    Bucket {
+        model: model.to_owned(),
+        seconds: 60,
+        start,
+    }
+}
+
+pub fn part(model: &str, start: u64, writer: &str, bytes: &[u8]) -> Part {
+    Part {
+        bucket: bucket(model, start),
+        writer: writer.to_owned(),
+        bytes: bytes.to_vec(),
+    }
+}
+
+pub fn key(number: u64) -> [u8; 16] {
+    // As a hash, so that keys do not come in their order.
+    let mixed = u128::from(number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    mixed.to_be_bytes()
+}
+
+/// A first label, which adds to the bucket that starts at 0.
+pub fn label(model: &str, number: u64, value: &[u8], sums: &[(u32, i64)]) -> Label {
+    Label {
+        model: model.to_owned(),
+        key: key(number),
+        row: 0,
+        previous: None,
+        value: value.to_vec(),
+        adds: vec![(bucket(model, 0), sums.iter().copied().collect())],
+    }
+}
+
+/// The sums of the bucket that starts at 0.
+pub fn sums(store: &dyn Store, model: &str) -> Sums {
+    let mut buckets = store.sums(model, 60, 0, 60).expect("the sums are read");
+    assert!(buckets.len() < 2, "{buckets:?}");
+    buckets.pop().map(|(_, sums)| sums).unwrap_or_default()
+}
+
+fn parts_are_replaced(store: &dyn Store) {
+    let put = |parts: &[Part]| store.put_parts(parts, LONG).expect("parts are put");
+    put(&[part("replaced", 60, "a", b"first"), part("replaced", 60, "b", b"of b")]);
+    put(&[part("replaced", 60, "a", b"second")]);
+    put(&[part("replaced", 60, "a", b"second")]);
+    let parts = store.parts("replaced", 60, 0, 1000).expect("parts are read");
+    assert_eq!(
+        parts,
+        [part("replaced", 60, "a", b"second"), part("replaced", 60, "b", b"of b")]
+    );
+}
+
+fn parts_come_by_window(store: &dyn Store) {
+    let mut parts: Vec<Part> = (0..300)
+        .rev()
+        .map(|i| part("window", i * 60, "w", &[i as u8]))
+        .collect();
+    let mut hourly = part("window", 3600, "w", b"hour");
+    hourly.bucket.seconds = 3600;
+    parts.push(hourly);
+    parts.push(part("window of another", 600, "w", b"other"));
+    store.put_parts(&parts, LONG).expect("parts are put");
+    let starts = |from, to| -> Vec<u64> {
+        let parts = store.parts("window", 60, from, to).expect("parts are read");
+        parts.iter().map(|part| part.bucket.start).collect()
+    };
+    assert_eq!(starts(600, 780), [600, 660, 720]);
+    assert_eq!(starts(601, 661), [660]);
+    assert_eq!(starts(0, u64::MAX), (0..300).map(|i| i * 60).collect::<Vec<_>>());
+    assert_eq!(starts(600, 600), []);
+    assert_eq!(starts(900, 600), []);
+    assert_eq!(starts(18_000, u64::MAX), []);
+    let hours = store.parts("window", 3600, 0, u64::MAX).expect("parts are read");
+    assert_eq!(hours.len(), 1);
+    assert_eq!(hours[0].bytes, b"hour");
+}
+
+fn predictions_are_found_by_key(store: &dyn Store) {
+    let put = |model: &str, rows: &[([u8; 16], Vec<u8>)]| {
+        store.put_predictions(model, rows, LONG).expect("predictions are put");
+    };
+    put(
+        "keys",
+        &[
+            (key(1), vec![1]),
+            (key(2), vec![2]),
+            (key(3), vec![]),
+            (key(2), vec![2, 2]),
+        ],
+    );
+    put("keys", &[(key(1), vec![9])]);
+    put("keys of another", &[(key(4), vec![4])]);
+    let found = store.predictions("keys", &[key(3), key(1), key(4), key(2), key(1)]);
+    assert_eq!(
+        found.expect("predictions are read"),
+        [Some(vec![]), Some(vec![9]), None, Some(vec![2, 2]), Some(vec![9])]
+    );
+    let none = store
+        .predictions("keys of nobody", &[key(1)])
+        .expect("none is no error");
+    assert_eq!(none, [None]);
+}
+
+fn predictions_of_several_times(store: &dyn Store) {
+    let keep = Duration::from_secs(16);
+    for round in 0..3u8 {
+        let rows: Vec<_> = (0..10).map(|i| (key(u64::from(round) * 5 + i), vec![round])).collect();
+        store
+            .put_predictions("slices", &rows, keep)
+            .expect("predictions are put");
+        thread::sleep(Duration::from_millis(2100));
+    }
+    let keys: Vec<_> = (0..21).map(key).collect();
+    let found = store.predictions("slices", &keys).expect("predictions are read");
+    let found: Vec<Option<u8>> = found.into_iter().map(|value| value.map(|value| value[0])).collect();
+    let expected: Vec<Option<u8>> = [vec![Some(0); 5], vec![Some(1); 5], vec![Some(2); 10], vec![None]].concat();
+    assert_eq!(found, expected);
+}
+
+fn a_label_is_counted_once(store: &dyn Store) {
+    let first = label("once", 1, b"yes", &[(1, 1), (2, -5)]);
+    let mut other = label("once", 1, b"no", &[(1, 1), (3, 1)]);
+    let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
+    assert_eq!(put(&first), [Labelled::Counted]);
+    assert_eq!(put(&first), [Labelled::Found(Some(b"yes".to_vec()))]);
+    assert_eq!(put(&other), [Labelled::Found(Some(b"yes".to_vec()))]);
+    assert_eq!(sums(store, "once"), Sums::from([(1, 1), (2, -5)]));
+    // Another row, and another model, are other labels.
+    other.row = 1;
+    assert_eq!(put(&other), [Labelled::Counted]);
+    assert_eq!(sums(store, "once"), Sums::from([(1, 2), (2, -5), (3, 1)]));
+    assert_eq!(put(&label("once more", 1, b"no", &[(1, 7)])), [Labelled::Counted]);
+    assert_eq!(sums(store, "once more"), Sums::from([(1, 7)]));
+    // One label may add to several buckets.
+    let mut several = label("once", 2, b"yes", &[(1, 10)]);
+    several.adds.push((bucket("once", 120), Sums::from([(1, 20)])));
+    several.adds.push((bucket("once", 0), Sums::from([(1, 100)])));
+    assert_eq!(put(&several), [Labelled::Counted]);
+    let all = store.sums("once", 60, 0, u64::MAX).expect("the sums are read");
+    assert_eq!(
+        all,
+        [
+            (0, Sums::from([(1, 112), (2, -5), (3, 1)])),
+            (120, Sums::from([(1, 20)]))
+        ]
+    );
+    assert_eq!(store.sums("once", 60, 60, 120).expect("the sums are read"), []);
+    assert_eq!(store.sums("once", 60, 120, 60).expect("the sums are read"), []);
+    assert_eq!(store.sums("once", 3600, 0, 9999).expect("the sums are read"), []);
+}
+
+fn corrections(store: &dyn Store) {
+    let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
+    let mut correction = label("corrected", 1, b"no", &[(1, -1), (0, 1)]);
+    correction.previous = Some(b"yes".to_vec());
+    assert_eq!(put(&correction), [Labelled::Found(None)]);
+    assert_eq!(sums(store, "corrected"), Sums::new());
+    assert_eq!(put(&label("corrected", 1, b"yes", &[(1, 1)])), [Labelled::Counted]);
+    assert_eq!(put(&correction), [Labelled::Counted]);
+    assert_eq!(put(&correction), [Labelled::Found(Some(b"no".to_vec()))]);
+    let there: Sums = sums(store, "corrected")
+        .into_iter()
+        .filter(|(_, sum)| *sum != 0)
+        .collect();
+    assert_eq!(there, Sums::from([(0, 1)]));
+    // An empty label is one too.
+    assert_eq!(put(&label("corrected", 2, b"", &[])), [Labelled::Counted]);
+    assert_eq!(put(&label("corrected", 2, b"x", &[])), [Labelled::Found(Some(vec![]))]);
+    let mut from_empty = label("corrected", 2, b"x", &[]);
+    from_empty.previous = Some(vec![]);
+    assert_eq!(put(&from_empty), [Labelled::Counted]);
+}
+
+fn labels_in_order(store: &dyn Store) {
+    let mut correction = label("order", 1, b"b", &[(2, 1)]);
+    correction.previous = Some(b"a".to_vec());
+    let labels = [
+        label("order", 1, b"a", &[(1, 1)]),
+        label("order", 1, b"a", &[(1, 1)]),
+        correction,
+        label("order of another", 1, b"a", &[(1, 1)]),
+    ];
+    let outcomes = store.label(&labels, LONG).expect("labels are put");
+    assert_eq!(
+        outcomes,
+        [
+            Labelled::Counted,
+            Labelled::Found(Some(b"a".to_vec())),
+            Labelled::Counted,
+            Labelled::Counted
+        ]
+    );
+    assert_eq!(sums(store, "order"), Sums::from([(1, 1), (2, 1)]));
+}
+
+fn labels_that_cannot_be_counted(store: &dyn Store) {
+    let put = |label: &Label| store.label(std::slice::from_ref(label), LONG);
+    put(&label("too large", 1, b"x", &[(1, 5), (2, i64::MAX - 1)])).expect("a label is put");
+    let error = put(&label("too large", 2, b"x", &[(1, 5), (2, 2), (3, 5)])).expect_err("it is too large");
+    assert!(error.to_string().contains("makes sum 2 too large"), "{error}");
+    let there: Sums = sums(store, "too large")
+        .into_iter()
+        .filter(|(_, sum)| *sum != 0)
+        .collect();
+    assert_eq!(there, Sums::from([(1, 5), (2, i64::MAX - 1)]));
+    let outcome = put(&label("too large", 2, b"y", &[(1, 1), (2, 1)])).expect("it fits");
+    assert_eq!(outcome, [Labelled::Counted]);
+
+    let mut itself = label("too large", 1, b"x", &[(1, 5)]);
+    itself.previous = Some(b"x".to_vec());
+    let error = put(&itself).expect_err("nothing would tell it from its repetition");
+    assert!(error.to_string().contains("replace itself"), "{error}");
+    assert_eq!(sums(store, "too large")[&1], 6);
+}
+
+fn concurrent_labels(store: &dyn Store) {
+    const LABELS: u64 = 120;
+    let counted: usize = thread::scope(|scope| {
+        let bring = |thread: u64| {
+            let numbers: Vec<u64> = (0..LABELS).map(|i| (i * 7 + thread * 31) % LABELS).collect();
+            let mut counted = 0;
+            for some in numbers.chunks(1 + thread as usize) {
+                let labels: Vec<Label> = some
+                    .iter()
+                    .map(|i| label("all bring", *i, &[1], &[(1, 1), (9, 3)]))
+                    .collect();
+                let outcomes = store.label(&labels, LONG).expect("labels are put");
+                counted += outcomes.iter().filter(|outcome| **outcome == Labelled::Counted).count();
+            }
+            counted
+        };
+        let threads: Vec<_> = (0..8).map(|thread| scope.spawn(move || bring(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    assert_eq!(counted as u64, LABELS);
+    let (labels, tripled) = (LABELS as i64, 3 * LABELS as i64);
+    assert_eq!(sums(store, "all bring"), Sums::from([(1, labels), (9, tripled)]));
+}
+
+fn concurrent_corrections(store: &dyn Store) {
+    thread::scope(|scope| {
+        for thread in 0..6u8 {
+            scope.spawn(move || {
+                for round in 0..10u8 {
+                    let value = vec![thread, round];
+                    let mut new = label("contended", 1, &value, &[(thread.into(), 1)]);
+                    loop {
+                        match store.label(&[new.clone()], LONG).expect("a label is put").remove(0) {
+                            Labelled::Counted => break,
+                            Labelled::Found(found) => {
+                                let found = found.expect("a label is never removed");
+                                let back = (u32::from(found[0]), -1);
+                                new = label("contended", 1, &value, &[]);
+                                let sums = &mut new.adds[0].1;
+                                *sums.entry(thread.into()).or_default() += 1;
+                                *sums.entry(back.0).or_default() += back.1;
+                                new.previous = Some(found);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let total: i64 = sums(store, "contended").values().sum();
+    assert_eq!(total, 1);
+}
+
+fn instances_advance(store: &dyn Store) {
+    let advance = |instance: &str, sequence: u64| store.advance(instance, sequence, LONG).expect("it is noted");
+    assert!(advance("i", 0));
+    assert!(!advance("i", 0));
+    assert!(advance("i", 1));
+    assert!(advance("i", 10));
+    assert!(!advance("i", 9));
+    assert!(!advance("i", 10));
+    assert!(advance("another", 9));
+    // Beyond what a float tells apart.
+    assert!(advance("i", 1 << 53));
+    assert!(advance("i", (1 << 53) + 1));
+    assert!(!advance("i", 1 << 53));
+    assert!(advance("i", u64::MAX));
+    assert!(!advance("i", u64::MAX));
+
+    let seen = thread::scope(|scope| {
+        let bring = || (1..=40).filter(|sequence| advance("contended", *sequence)).count();
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(bring)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum::<usize>()
+    });
+    assert!((1..=40).contains(&seen), "{seen} of 40 were new");
+    assert!(!advance("contended", 40));
+}
+
+fn leases(store: &dyn Store) {
+    let lease = |holder: &str, keep| store.lease("l", holder, keep).expect("the lease is asked for");
+    let short = Duration::from_millis(300);
+    assert!(lease("a", LONG));
+    assert!(!lease("b", LONG));
+    assert!(lease("a", short));
+    assert!(!lease("b", LONG));
+    assert!(store.lease("another", "b", LONG).expect("the lease is asked for"));
+    thread::sleep(Duration::from_millis(500));
+    assert!(lease("b", LONG));
+    assert!(!lease("a", LONG));
+    store.release("l", "a").expect("it is not a's");
+    assert!(!lease("a", LONG));
+    store.release("l", "b").expect("it is b's");
+    assert!(lease("a", LONG));
+    store.release("nobody's", "a").expect("it is nobody's");
+
+    let holders = thread::scope(|scope| {
+        let take =
+            |i: i32| scope.spawn(move || store.lease("contended", &i.to_string(), LONG).expect("it is asked for"));
+        let threads: Vec<_> = (0..8).map(take).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .filter(|won| *won)
+            .count()
+    });
+    assert_eq!(holders, 1);
+}
+
+fn documents(store: &dyn Store) {
+    let change = |changes: &[(&str, Option<&[u8]>)]| {
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), bytes.map(<[u8]>::to_vec)))
+            .collect();
+        store.change(&changes).expect("documents are changed");
+    };
+    let names = |prefix: &str| -> Vec<String> {
+        let documents = store.documents(prefix).expect("documents are read");
+        documents.into_iter().map(|(name, _)| name).collect()
+    };
+    change(&[
+        ("changed/b", Some(b"2")),
+        ("changed/a", Some(b"1")),
+        ("changed", Some(b"")),
+        ("changee", Some(b"x")),
+        ("changed/a/deep", Some(b"3")),
+        ("changed/z", None),
+    ]);
+    assert_eq!(names("changed/"), ["changed/a", "changed/a/deep", "changed/b"]);
+    assert_eq!(
+        names("changed"),
+        ["changed", "changed/a", "changed/a/deep", "changed/b"]
+    );
+    assert_eq!(names("changed/c"), [""; 0]);
+    change(&[
+        ("changed/a", None),
+        ("changed/b", Some(b"new")),
+        ("changed/c", Some(b"now")),
+        ("changed/c", Some(b"later")),
+    ]);
+    assert_eq!(
+        store.documents("changed/").expect("documents are read"),
+        [
+            ("changed/a/deep".to_owned(), b"3".to_vec()),
+            ("changed/b".to_owned(), b"new".to_vec()),
+            ("changed/c".to_owned(), b"later".to_vec()),
+        ]
+    );
+    let all = names("");
+    assert!(all.contains(&"changee".to_owned()) && all.is_sorted(), "{all:?}");
+
+    // Two documents that are always changed together are never seen apart.
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for i in 0..60u8 {
+                change(&[("pair/1", Some(&[i])), ("pair/2", Some(&[i]))]);
+            }
+        });
+        while !writer.is_finished() {
+            let pair = store.documents("pair/").expect("documents are read");
+            if let [(_, first), (_, second)] = pair.as_slice() {
+                assert_eq!(first, second);
+            } else {
+                assert!(pair.is_empty(), "{pair:?}");
+            }
+        }
+    });
+}
+
+fn documents_are_created_once(store: &dyn Store) {
+    assert!(store.create("created/1", b"first").expect("it is created"));
+    assert!(!store.create("created/1", b"second").expect("it is there"));
+    let there = store.documents("created/1").expect("documents are read");
+    assert_eq!(there, [("created/1".to_owned(), b"first".to_vec())]);
+    store.change(&[("created/1".to_owned(), None)]).expect("it is removed");
+    assert!(store.create("created/1", b"third").expect("it is created"));
+    let created = thread::scope(|scope| {
+        let create = |i: u8| scope.spawn(move || store.create("created/2", &[i]).expect("it is tried"));
+        let threads: Vec<_> = (0..8).map(create).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .filter(|won| *won)
+            .count()
+    });
+    assert_eq!(created, 1);
+}
+
+fn expiry(store: &dyn Store) {
+    let short = Duration::from_secs(1);
+    let put = |model: &str, keep: Duration| {
+        store
+            .put_parts(&[part(model, 60, "w", b"p")], keep)
+            .expect("a part is put");
+        store
+            .put_predictions(model, &[(key(1), vec![1])], keep)
+            .expect("a prediction is put");
+        let outcome = store
+            .label(&[label(model, 1, b"x", &[(1, 1)])], keep)
+            .expect("a label is put");
+        assert_eq!(outcome, [Labelled::Counted]);
+        assert!(store.advance(&format!("expiry {model}"), 5, keep).expect("it is noted"));
+    };
+    let there = |model: &str| {
+        (
+            store.parts(model, 60, 0, u64::MAX).expect("parts are read").len(),
+            store
+                .predictions(model, &[key(1)])
+                .expect("predictions are read")
+                .remove(0),
+            store.sums(model, 60, 0, u64::MAX).expect("the sums are read").len(),
+        )
+    };
+    put("short", short);
+    put("long", LONG);
+    // What is written once more is kept anew.
+    put("renewed", short);
+    store
+        .put_parts(&[part("renewed", 60, "w", b"p")], LONG)
+        .expect("a part is put");
+    store
+        .put_predictions("renewed", &[(key(1), vec![2])], LONG)
+        .expect("a prediction is put");
+    assert_eq!(there("short"), (1, Some(vec![1]), 1));
+    thread::sleep(Duration::from_millis(2200));
+    for _ in 0..2 {
+        assert_eq!(there("short"), (0, None, 0));
+        assert_eq!(there("long"), (1, Some(vec![1]), 1));
+        assert_eq!(there("renewed"), (1, Some(vec![2]), 0));
+        store.expire().expect("it expires");
+    }
+    assert!(!store.advance("expiry long", 5, LONG).expect("it is remembered"));
+    put("short", short);
+    assert_eq!(there("short"), (1, Some(vec![1]), 1));
+    assert_eq!(sums(store, "short"), Sums::from([(1, 1)]));
+}
+
+fn large_batches(store: &dyn Store) {
+    let predictions: Vec<_> = (0..12_000u64).map(|i| (key(i), i.to_le_bytes().to_vec())).collect();
+    store
+        .put_predictions("large", &predictions, LONG)
+        .expect("predictions are put");
+    let keys: Vec<_> = predictions.iter().map(|(key, _)| *key).collect();
+    let found = store.predictions("large", &keys).expect("predictions are read");
+    assert!(
+        found
+            .iter()
+            .zip(&predictions)
+            .all(|(found, (_, value))| found.as_ref() == Some(value))
+    );
+
+    let labels: Vec<_> = (0..2500)
+        .map(|i| label("large", i, &[1], &[(1, 1), (2, i as i64)]))
+        .collect();
+    let outcomes = store.label(&labels, LONG).expect("labels are put");
+    assert!(outcomes.iter().all(|outcome| *outcome == Labelled::Counted) && outcomes.len() == 2500);
+    assert_eq!(sums(store, "large"), Sums::from([(1, 2500), (2, 2500 * 2499 / 2)]));
+
+    let parts: Vec<_> = (0..2100u64)
+        .map(|i| part("large", i * 60, "w", &i.to_le_bytes().repeat(250)))
+        .collect();
+    store.put_parts(&parts, LONG).expect("parts are put");
+    assert!(store.parts("large", 60, 0, u64::MAX).expect("parts are read") == parts);
+
+    let document = vec![7u8; 2 << 20];
+    store
+        .change(&[("large".to_owned(), Some(document.clone()))])
+        .expect("a document is put");
+    assert!(store.documents("large").expect("documents are read")[0].1 == document);
+    let many: Vec<_> = (0..3000).map(|i| (format!("many/{i:05}"), Some(vec![1; 10]))).collect();
+    store.change(&many).expect("documents are put");
+    assert_eq!(store.documents("many/").expect("documents are read").len(), 3000);
+}
+
+fn odd_names(store: &dyn Store) {
+    let names = [
+        "",
+        " ",
+        ":",
+        "a:60",
+        "a:60:0",
+        "a",
+        "{a}",
+        "*?[a-z]",
+        "a\0b",
+        "line\nbreak\r\n",
+        "\"quoted\" 'twice' \\",
+        "Größe/数/🦀",
+        "\u{10FFFF}",
+    ];
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    for (i, name) in names.iter().enumerate() {
+        let bytes = [all_bytes.as_slice(), name.as_bytes()].concat();
+        let mut odd = part(&format!("odd{name}"), 0, name, &bytes);
+        odd.bucket.seconds = 1 + i as u32;
+        let parts = [odd.clone(), part(name, 0, &format!("odd{name}"), &bytes)];
+        store.put_parts(&parts, LONG).expect("parts are put");
+        let model = format!("odd{name}");
+        store
+            .put_predictions(&model, &[([i as u8; 16], bytes.clone())], LONG)
+            .expect("a prediction is put");
+        let mut odd = label(&model, 1, &bytes, &[(u32::MAX, -1)]);
+        odd.row = u32::MAX;
+        store.label(&[odd], LONG).expect("a label is put");
+        assert!(store.advance(&model, i as u64, LONG).expect("it is noted"));
+        assert!(store.lease(&model, name, LONG).expect("the lease is asked for"));
+        assert!(store.create(&model, &bytes).expect("it is created"));
+    }
+    for (i, name) in names.iter().enumerate() {
+        let bytes = [all_bytes.as_slice(), name.as_bytes()].concat();
+        let model = format!("odd{name}");
+        let parts = store.parts(&model, 1 + i as u32, 0, 1).expect("parts are read");
+        assert_eq!(parts.len(), 1, "{name:?}");
+        assert_eq!((parts[0].writer.as_str(), &parts[0].bytes), (*name, &bytes));
+        let parts = store.parts(name, 60, 0, 1).expect("parts are read");
+        assert_eq!((parts.len(), parts[0].writer.as_str()), (1, model.as_str()), "{name:?}");
+        let found = store
+            .predictions(&model, &[[i as u8; 16], [99; 16]])
+            .expect("predictions are read");
+        assert_eq!(found, [Some(bytes.clone()), None]);
+        assert_eq!(sums(store, &model), Sums::from([(u32::MAX, -1)]));
+        assert!(!store.advance(&model, i as u64, LONG).expect("it is remembered"));
+        assert!(store.lease(&model, name, LONG).expect("it is prolonged"));
+        assert!(!store.lease(&model, "another", LONG).expect("it is held"));
+        let documents = store.documents(&model).expect("documents are read");
+        assert!(documents.contains(&(model.clone(), bytes)), "{name:?}");
+        assert!(documents.iter().all(|(found, _)| found.starts_with(&model)), "{name:?}");
+    }
+}
+
+fn empty_calls(store: &dyn Store) {
+    store.put_parts(&[], LONG).expect("nothing is put");
+    store.put_predictions("empty", &[], LONG).expect("nothing is put");
+    assert_eq!(store.predictions("empty", &[]).expect("nothing is read"), []);
+    assert_eq!(store.label(&[], LONG).expect("nothing is put"), []);
+    store.change(&[]).expect("nothing is changed");
+    store.expire().expect("nothing has expired");
+    // Times beyond any clock.
+    let forever = Duration::MAX;
+    store
+        .put_parts(&[part("forever", 0, "w", b"p")], forever)
+        .expect("a part is put");
+    store
+        .put_predictions("forever", &[(key(1), vec![1])], forever)
+        .expect("a prediction is put");
+    assert_eq!(
+        store.predictions("forever", &[key(1)]).expect("it is read"),
+        [Some(vec![1])]
+    );
+    assert_eq!(store.parts("forever", 60, 0, 1).expect("it is read").len(), 1);
+    assert!(store.lease("forever", "a", forever).expect("the lease is asked for"));
+    assert!(store.advance("forever", 1, forever).expect("it is noted"));
+    assert!(!store.advance("forever", 1, forever).expect("it is noted"));
+}
