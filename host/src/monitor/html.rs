@@ -430,11 +430,17 @@ impl Page {
         put!(
             self,
             r#"<section><h2 id="features">Features and predictions</h2>
-<p class="soft">Outputs first, then features by severity. The line across each bar is the threshold from which a drifted column alerts; the bar ends at three times it. A column is <em>drifted</em> when the difference is real (adjusted p below {}) and large enough to matter (PSI of at least {}).</p>
+<p class="soft">{}</p>
 <div id="tools"></div>
 <div class="scroll" role="region" aria-labelledby="features" tabindex="0"><table id="overview"><thead><tr><th scope="col">Column</th><th scope="col">State</th><th scope="col"><span aria-hidden="true">Reference, current</span></th><th scope="col" class="r">PSI</th><th scope="col"><span class="hide">PSI against its threshold</span></th><th scope="col" class="r">KL</th><th scope="col" class="r">JS</th>{}<th scope="col" class="r">Adjusted p</th><th scope="col">Data quality</th></tr></thead><tbody>"#,
-            number(report.thresholds.adjusted_p),
-            number(report.thresholds.psi_min),
+            match report.reference_rows {
+                0 => "Outputs first, then features.".to_owned(),
+                _ => format!(
+                    "Outputs first, then features by severity. The line across each bar is the threshold from which a drifted column alerts; the bar ends at three times it. A column is <em>drifted</em> when the difference is real (adjusted p below {}) and large enough to matter (PSI of at least {}).",
+                    number(report.thresholds.adjusted_p),
+                    number(report.thresholds.psi_min),
+                ),
+            },
             if has_wasserstein {
                 r#"<th scope="col" class="r">Wasserstein</th>"#
             } else {
@@ -449,7 +455,12 @@ impl Page {
             let column = item.column;
             put!(
                 self,
-                r##"<tr data-n="{place}"><th scope="row"><a href="#{}">{}</a>{}</th><td>{}</td><td>{}</td>"##,
+                r##"<tr data-n="{place}"{}><th scope="row"><a href="#{}">{}</a>{}</th><td>{}</td><td>{}</td>"##,
+                if column.state == State::InsufficientData {
+                    r#" class="thin""#
+                } else {
+                    ""
+                },
                 item.id,
                 esc(&column.name),
                 if prediction {
@@ -615,18 +626,14 @@ impl Page {
     fn figures(&mut self, column: &ColumnReport, figures: &DriftFigures) {
         put!(
             self,
-            r#"<dl class="figures"><div><dt>PSI</dt><dd>{}</dd></div><div><dt>threshold</dt><dd>{}</dd></div><div><dt>KL</dt><dd>{}</dd></div><div><dt>JS distance</dt><dd>{}</dd></div>"#,
+            r#"<dl class="figures"><div><dt>PSI</dt><dd>{}</dd></div><div><dt>threshold</dt><dd>{}</dd></div><div><dt>KL</dt><dd>{}</dd></div><div><dt>JS</dt><dd>{}</dd></div>"#,
             figure(figures.psi),
             number(figures.threshold),
             figure(figures.kl),
             figure(figures.js_distance),
         );
         if let Some(wasserstein) = figures.wasserstein {
-            put!(
-                self,
-                "<div><dt>Wasserstein / σ</dt><dd>{}</dd></div>",
-                figure(wasserstein)
-            );
+            put!(self, "<div><dt>Wasserstein</dt><dd>{}</dd></div>", figure(wasserstein));
         }
         put!(
             self,
@@ -813,9 +820,9 @@ impl Page {
 <dl>
 <dt>Is it real?</dt><dd>Numbers: the two-sample Kolmogorov-Smirnov test on the bins; its statistic is at most the largest bin’s mass below that of the raw values. Categories: the two-sample chi-square test, cells of fewer than 5 expected pooled. The p-values of all features, and those of label and score, are adjusted by Benjamini and Hochberg’s procedure, which bounds the share of false findings. <cite>Smirnov 1939; Stephens 1970; Viehmann 2021; Pearson 1900; Cochran 1954; Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1).</cite></dd>
 <dt>Is it large? PSI</dt><dd>The population stability index Σ (p − q) ln(p / q) over ten groups of bins of about equal mass, p the current and q the reference’s share of a group, half a count added to each so that an empty group does not make it infinite. It is Jeffreys’ divergence. By the rule of thumb of credit scoring, below 0.1 is no change worth acting on, above 0.25 a large one. <cite>Jeffreys 1946; Siddiqi 2006, Credit Risk Scorecards.</cite></dd>
-<dt>KL</dt><dd>Kullback-Leibler divergence Σ p ln(p / q) of the current from the reference’s shares, in nats, on the same groups. <cite>Kullback and Leibler 1951, Ann. Math. Stat. 22(1).</cite></dd>
-<dt>JS distance</dt><dd>The square root of the Jensen-Shannon divergence to base 2, from 0 (equal) to 1 (nothing in common). <cite>Lin 1991, IEEE Trans. Inf. Theory 37(1); Endres and Schindelin 2003, IEEE Trans. Inf. Theory 49(7).</cite></dd>
-<dt>Wasserstein / σ</dt><dd>How far, on average, values would have to move to turn one distribution into the other, in standard deviations of the reference; values outside the seen range count as at its end. <cite>Vallender 1974, Theory Probab. Appl. 18(4).</cite></dd>
+<dt>KL, Kullback-Leibler divergence</dt><dd>Σ p ln(p / q) of the current from the reference’s shares, in nats, on the same groups. <cite>Kullback and Leibler 1951, Ann. Math. Stat. 22(1).</cite></dd>
+<dt>JS, Jensen-Shannon distance</dt><dd>The square root of the Jensen-Shannon divergence to base 2, from 0 (equal) to 1 (nothing in common). <cite>Lin 1991, IEEE Trans. Inf. Theory 37(1); Endres and Schindelin 2003, IEEE Trans. Inf. Theory 49(7).</cite></dd>
+<dt>Wasserstein distance</dt><dd>How far, on average, values would have to move to turn one distribution into the other, in standard deviations of the reference; values outside the seen range count as at its end. <cite>Vallender 1974, Theory Probab. Appl. 18(4).</cite></dd>
 <dt>Data quality</dt><dd>Fisher’s exact test, one-sided, on each share. Where the reference has no value out of range by construction, how likely so many new values are beyond its smallest and largest; unseen categories are held against those that it has once. All p-values are adjusted together. <cite>Fisher 1935; Wilks 1941; Good 1953.</cite></dd>
 <dt>What carries the drift</dt><dd>The terms of the PSI’s sum: groups are named from the largest on until they make half of it, at most three. A feature’s part of the drift is its PSI in the sum of all features’.</dd>
 </dl>
