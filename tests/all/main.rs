@@ -9,6 +9,7 @@ mod cli;
 mod outputs;
 mod pack;
 mod parity;
+mod prometheus;
 mod serve;
 mod stores;
 mod support;
