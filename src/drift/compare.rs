@@ -559,6 +559,7 @@ mod tests {
             },
             batch: true,
             reference: Reference { rows, columns },
+            baseline: None,
             provenance: Provenance::default(),
         }
     }

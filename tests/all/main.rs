@@ -6,6 +6,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod cli;
+mod monitor;
 mod outputs;
 mod pack;
 mod parity;

@@ -286,6 +286,7 @@ impl World {
                     rows: REFERENCE_ROWS,
                     columns,
                 },
+                baseline: None,
                 provenance: Provenance::default(),
             },
             rows,

@@ -171,11 +171,16 @@ fn unit() -> Result<()> {
 fn integration_needs() -> Result<()> {
     tools::need_wasm_targets()?;
     tools::need_redis_server()?;
+    tools::need_promtool()?;
     Ok(())
 }
 
 fn integration() -> Result<()> {
-    run_command(cargo("test").args(NATIVE).args(["--test", "all", "--test", "fuzz"]))
+    run_command(
+        cargo("test")
+            .args(NATIVE)
+            .args(["--test", "all", "--test", "fuzz", "--test", "simulate"]),
+    )
 }
 
 const BROWSER_TESTS: &str = "tests/browser";

@@ -76,6 +76,11 @@ pub fn need_redis_server() -> Result<PathBuf> {
     )
 }
 
+/// What checks and tests rules of Prometheus.
+pub fn need_promtool() -> Result<PathBuf> {
+    need(&["promtool"], &["prometheus"], "or from https://prometheus.io/download")
+}
+
 /// The first of `programs` that is on the path; failing that, apt's `packages`
 /// are installed if this user may.
 fn need(programs: &[&str], packages: &[&str], otherwise: &str) -> Result<PathBuf> {

@@ -1,0 +1,483 @@
+//! The monitor: what a server counts is what the command line and a collector
+//! count; labels find their predictions; replicas are one; nothing that was
+//! acknowledged is lost.
+
+use crate::support::http::{Answer, get, post, send};
+use crate::support::redis::RedisServer;
+use crate::support::server::Server;
+use crate::support::{credit, program, root};
+use modelet_host::pack::PackReport;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Rows of the holdout, with what they turned out to be.
+struct Rows {
+    header: String,
+    features: Vec<String>,
+    rows: Vec<csv::StringRecord>,
+}
+
+impl Rows {
+    fn holdout() -> Rows {
+        Rows::read(&root().join("examples/credit/holdout.csv"))
+    }
+
+    fn read(path: &Path) -> Rows {
+        let mut reader = csv::Reader::from_path(path).expect("the rows are there");
+        let headers = reader.headers().expect("there is a header").clone();
+        Rows {
+            header: headers.iter().collect::<Vec<_>>().join(","),
+            features: headers.iter().map(str::to_owned).collect(),
+            rows: reader.records().map(|row| row.expect("a row")).collect(),
+        }
+    }
+
+    fn column(&self, name: &str) -> usize {
+        self.features
+            .iter()
+            .position(|f| f == name)
+            .expect("the column is there")
+    }
+
+    /// Changes a column of every row.
+    fn change(&mut self, name: &str, change: impl Fn(usize, &str) -> String) {
+        let column = self.column(name);
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let cells: Vec<String> = row
+                .iter()
+                .enumerate()
+                .map(|(i, cell)| match i == column {
+                    true => change(index, cell),
+                    false => cell.to_owned(),
+                })
+                .collect();
+            *row = csv::StringRecord::from(cells);
+        }
+    }
+
+    fn csv(&self) -> String {
+        let mut text = format!("{}\n", self.header);
+        for row in &self.rows {
+            text.push_str(&row.iter().collect::<Vec<_>>().join(","));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The rows as CSV without the truth, which a server does not take.
+    fn csv_of_features(&self, rows: std::ops::Range<usize>) -> String {
+        let truth = self.column("defaulted");
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let kept = cells.enumerate().filter(|(i, _)| *i != truth).map(|(_, cell)| cell);
+            kept.collect::<Vec<_>>().join(",") + "\n"
+        };
+        let mut text = line(&mut self.features.iter().map(String::as_str));
+        for row in &self.rows[rows] {
+            text.push_str(&line(&mut row.iter()));
+        }
+        text
+    }
+
+    fn truth(&self, row: usize) -> u8 {
+        self.rows[row][self.column("defaulted")].parse().expect("a label")
+    }
+}
+
+fn score(address: SocketAddr, csv: &str, id: &str) -> Value {
+    let headers = [("content-type", "text/csv"), ("x-request-id", id)];
+    let answer = send(address, "POST", "/predict/batch", &headers, csv.as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn drift(address: SocketAddr, query: &str) -> Value {
+    let answer = get(address, &format!("/drift{query}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// `modelet drift`: its exit status and what it printed.
+fn command(model: &PackReport, rows: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(program("modelet"))
+        .arg("drift")
+        .arg(&model.output)
+        .arg(rows)
+        .args(arguments)
+        .output()
+        .expect("modelet runs");
+    let text = String::from_utf8(output.stdout).expect("it prints text");
+    let status = output.status.code().expect("it ends by itself");
+    assert!(
+        status == 0 || status == 3,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (status, text)
+}
+
+/// The members of a report that are the same wherever it is made.
+fn comparable(report: &Value) -> Value {
+    json!({
+        "rows": report["rows"],
+        "rejected": report["rejected"],
+        "state": report["state"],
+        "features": report["features"],
+        "predictions": report["predictions"],
+        "faults": report["faults"],
+        "verdict": report["verdict"],
+    })
+}
+
+fn drifted(report: &Value) -> Vec<&str> {
+    let features = report["features"].as_array().expect("features are listed");
+    let drifted = features.iter().filter(|feature| feature["state"] == "drifted");
+    drifted
+        .map(|feature| feature["name"].as_str().expect("a name"))
+        .collect()
+}
+
+fn written(name: &str, text: &str) -> PathBuf {
+    let path = crate::support::parity_dir().join(name);
+    std::fs::write(&path, text).expect("target/ can be written");
+    path
+}
+
+/// A delta, as an instance elsewhere would send it, of what a report counted.
+fn delta(report: &Value, model: &PackReport, instance: &str, sequence: u64, source: &str) -> Value {
+    let columns = report["features"].as_array().unwrap().iter();
+    let columns: Vec<Value> = columns
+        .chain(report["predictions"].as_array().unwrap())
+        .map(|column| {
+            let bins = column["bins"].as_array().unwrap().iter().enumerate();
+            bins.filter(|(_, bin)| bin["current"] != 0)
+                .map(|(number, bin)| json!([number, bin["current"]]))
+                .collect()
+        })
+        .collect();
+    let names: Vec<&str> = model.manifest.features.iter().map(|f| f.name.as_str()).collect();
+    let faults: Vec<Value> = report["faults"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| {
+            let feature = fault["feature"]
+                .as_str()
+                .and_then(|f| names.iter().position(|n| *n == f));
+            json!([feature, fault["code"], fault["count"]])
+        })
+        .collect();
+    json!({
+        "model": model.bundle_sha256, "instance": instance, "sequence": sequence, "source": source,
+        "rows": {"answered": report["rows"], "rejected": report["rejected"]},
+        "columns": columns, "faults": faults,
+        "requests": {"answered": 1, "rejected": 0, "failed": 0},
+        "latency": [[2, 1]], "latency_sum_ns": 30_000,
+    })
+}
+
+#[test]
+fn the_same_rows_give_the_same_counts_wherever_they_are_counted() {
+    let model = credit();
+    let mut rows = Rows::holdout();
+    rows.change("income", |_, cell| {
+        let income: f64 = cell.parse().unwrap_or(0.0);
+        format!("{}", income * 0.75)
+    });
+    // A few rows that are rejected.
+    rows.change("age", |index, cell| {
+        if index % 100 == 7 { "old" } else { cell }.to_owned()
+    });
+    let file = written("monitor-current.csv", &rows.csv());
+    let (status, printed) = command(model, &file, &["--json"]);
+    let by_command: Value = serde_json::from_str(&printed).expect("it prints JSON");
+    assert_eq!(status, 3, "{printed}");
+    assert_eq!(drifted(&by_command), ["income"]);
+    assert_eq!(by_command["rejected"], 10);
+
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    for (number, start) in (0..rows.rows.len()).step_by(130).enumerate() {
+        let end = (start + 130).min(rows.rows.len());
+        score(
+            server.address,
+            &rows.csv_of_features(start..end),
+            &format!("batch-{number}"),
+        );
+    }
+    let by_server = drift(server.address, "");
+    assert_eq!(comparable(&by_server), comparable(&by_command));
+    assert_eq!(by_server["sources"][0]["source"], "host");
+
+    let collector = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let instance = "0190a3d2c5f84b1e9d3c7a6b5e4f3d2c";
+    let body = delta(&by_command, model, instance, 1, "spin").to_string();
+    for expected in ["counted", "duplicate"] {
+        let answer = post(collector.address, "/observe", &body);
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some(expected)));
+    }
+    let by_collector = drift(collector.address, "");
+    assert_eq!(comparable(&by_collector), comparable(&by_command));
+    assert_eq!(by_collector["sources"][0]["source"], "spin");
+
+    // A browser's counts are kept apart.
+    let other = "0190a3d2c5f84b1e9d3c7a6b5e4f3d2d";
+    let body = delta(&by_command, model, other, 1, "browser").to_string();
+    assert_eq!(post(collector.address, "/observe", &body).status, 200);
+    assert_eq!(comparable(&drift(collector.address, "")), comparable(&by_command));
+    let browsers = drift(collector.address, "?source=browser");
+    assert_eq!(comparable(&browsers), comparable(&by_command));
+}
+
+#[test]
+fn counts_that_are_none_of_the_models_are_refused() {
+    let model = credit();
+    let server = Server::modelet(&model.output, &["--store", "memory"]);
+    let report = drift(server.address, "");
+    let good = delta(&report, model, "0190a3d2c5f84b1e9d3c7a6b5e4f3d2c", 1, "spin");
+    let changed = |member: &str, value: Value| {
+        let mut delta = good.clone();
+        delta[member] = value;
+        post(server.address, "/observe", delta.to_string())
+    };
+    let kind = |answer: &Answer| answer.json()["type"].as_str().unwrap_or_default().to_owned();
+    for (member, value, status, problem) in [
+        ("model", json!("0".repeat(64)), 404, "unknown-model"),
+        ("model", json!("x"), 400, "malformed-body"),
+        ("source", json!("host"), 400, "malformed-body"),
+        ("sequence", json!(0), 400, "malformed-body"),
+        ("columns", json!([]), 422, "invalid-delta"),
+        ("rows", json!({"answered": 1, "rejected": 0}), 422, "invalid-delta"),
+    ] {
+        let answer = changed(member, value);
+        assert_eq!(answer.status, status, "{member}: {}", answer.text());
+        assert!(kind(&answer).ends_with(problem), "{member}: {}", answer.text());
+    }
+    assert_eq!(drift(server.address, "")["sources"], json!([]));
+}
+
+#[test]
+fn labels_find_their_predictions() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let answer = score(server.address, &rows.csv_of_features(0..400), "a-batch");
+    let predicted: Vec<u64> = answer["predictions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["prediction"].as_u64().unwrap())
+        .collect();
+    let label = |id: &str, row: usize, label: Value| json!({"id": id, "row": row, "label": label});
+    let feedback = |entries: Vec<Value>| {
+        let answer = post(server.address, "/feedback", json!({ "feedback": entries }).to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let truths = |range: std::ops::Range<usize>| -> Vec<Value> {
+        range.map(|row| label("a-batch", row, rows.truth(row).into())).collect()
+    };
+    let counted = feedback(truths(0..400));
+    assert_eq!(counted["counted"], 400, "{counted}");
+    let again = feedback(truths(0..10));
+    assert_eq!((&again["counted"], &again["duplicate"]), (&json!(0), &json!(10)));
+
+    let odd = feedback(vec![
+        label("a-batch", 3, (1 - rows.truth(3)).into()),
+        label("a-batch", 400, 1.into()),
+        label("nobody", 0, 1.into()),
+        label("a-batch", 5, "maybe".into()),
+    ]);
+    let outcomes: Vec<&Value> = odd["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["status"])
+        .collect();
+    assert_eq!(outcomes, ["corrected", "unknown_row", "unknown_id", "invalid_label"]);
+    assert_eq!(feedback(truths(3..4))["corrected"], 1);
+
+    let hits = (0..400)
+        .filter(|&row| predicted[row] == u64::from(rows.truth(row)))
+        .count();
+    let performance = &drift(server.address, "")["performance"];
+    assert_eq!(performance["labelled"], 400);
+    assert_eq!(performance["coverage"], 1.0);
+    let accuracy = &performance["metrics"]["accuracy"];
+    assert_eq!(accuracy["value"], hits as f64 / 400.0);
+    let baseline = accuracy["baseline"].as_f64().expect("the holdout was labelled");
+    assert!((0.8..0.9).contains(&baseline), "{baseline}");
+    assert!(accuracy["low"].as_f64().unwrap() < accuracy["value"].as_f64().unwrap());
+    let estimate = performance["estimate"]["accuracy"].as_f64().unwrap();
+    assert!((estimate - baseline).abs() < 0.05, "{estimate} and {baseline}");
+
+    let one = |body: Value| post(server.address, "/feedback", body.to_string());
+    let answer = one(json!({"id": "nobody", "label": 1}));
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    let answer = one(json!({"id": "a-batch", "label": "maybe"}));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("expected one of 0, 1"), "{}", answer.text());
+    assert_eq!(one(json!({"label": 1})).status, 400);
+}
+
+#[test]
+fn a_killed_server_keeps_every_label_and_most_counts() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let folder = tempfile::tempdir().expect("a folder is made");
+    let store = folder.path().join("store.redb");
+    let arguments = ["--store", store.to_str().unwrap(), "--no-access-log"];
+    let mut server = Server::modelet(&model.output, &arguments);
+    score(server.address, &rows.csv_of_features(0..200), "batch-0");
+    let labels: Vec<Value> = (0..200)
+        .map(|row| json!({"id": "batch-0", "row": row, "label": rows.truth(row)}))
+        .collect();
+    let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
+    assert_eq!(answer.json()["counted"], 200, "{}", answer.text());
+    let before = drift(server.address, "");
+    // Not saved yet, unless a flush comes between.
+    score(server.address, &rows.csv_of_features(200..300), "batch-1");
+    server.signal("KILL");
+    server.wait();
+
+    let server = Server::modelet(&model.output, &arguments);
+    let after = drift(server.address, "");
+    assert_eq!(after["performance"]["metrics"], before["performance"]["metrics"]);
+    let kept = after["rows"].as_u64().unwrap();
+    assert!(kept == 200 || kept == 300, "{kept} rows");
+
+    // Another process may not have the same file.
+    let second = Command::new(program("modelet"))
+        .arg("serve")
+        .arg(&model.output)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .output()
+        .expect("modelet runs");
+    assert_eq!(second.status.code(), Some(64));
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(told.contains("store.redb"), "{told}");
+}
+
+/// Waits until the server counts so many rows.
+fn rows_at(address: SocketAddr, rows: u64) -> Value {
+    let start = Instant::now();
+    loop {
+        let report = drift(address, "");
+        if report["rows"] == rows {
+            return report;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{} rows, not {rows}",
+            report["rows"]
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn replicas_on_one_redis_are_one_server() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let arguments = ["--store", url.as_str(), "--no-access-log"];
+    let alone = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let mut first = Server::modelet(&model.output, &arguments);
+    let second = Server::modelet(&model.output, &arguments);
+    let feedback = |server: &Server, id: &str, range: std::ops::Range<usize>| {
+        let labels: Vec<Value> = range
+            .clone()
+            .map(|row| json!({"id": id, "row": row - range.start, "label": rows.truth(row)}))
+            .collect();
+        let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
+        assert_eq!(answer.json()["counted"], range.len(), "{}", answer.text());
+    };
+    for (number, start) in (0..1000).step_by(100).enumerate() {
+        let id = format!("batch-{number}");
+        let csv = rows.csv_of_features(start..start + 100);
+        score(alone.address, &csv, &id);
+        feedback(&alone, &id, start..start + 100);
+        // One predicts, and the other hears of the truth.
+        let (one, other) = match number % 2 {
+            0 => (&first, &second),
+            _ => (&second, &first),
+        };
+        score(one.address, &csv, &id);
+        drift(one.address, "");
+        feedback(other, &id, start..start + 100);
+    }
+    let expected = rows_at(alone.address, 1000);
+    for server in [&first, &second] {
+        let report = rows_at(server.address, 1000);
+        assert_eq!(comparable(&report), comparable(&expected));
+        assert_eq!(report["performance"], expected["performance"]);
+    }
+    first.signal("KILL");
+    first.wait();
+    let report = rows_at(second.address, 1000);
+    assert_eq!(comparable(&report), comparable(&expected));
+    assert_eq!(report["performance"], expected["performance"]);
+    feedback_is_kept_once(&second, &rows);
+}
+
+/// What the killed replica was told stays told.
+fn feedback_is_kept_once(server: &Server, rows: &Rows) {
+    let labels: Vec<Value> = (0..100)
+        .map(|row| json!({"id": "batch-0", "row": row, "label": rows.truth(row)}))
+        .collect();
+    let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
+    assert_eq!(answer.json()["duplicate"], 100, "{}", answer.text());
+}
+
+#[test]
+fn the_report_is_text_json_and_a_page() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let file = written("monitor-holdout.csv", &rows.csv());
+    let page = crate::support::parity_dir().join("monitor-report.html");
+    let (status, text) = command(
+        model,
+        &file,
+        &[
+            "--label",
+            "defaulted",
+            "--html",
+            page.to_str().unwrap(),
+            "--color",
+            "never",
+        ],
+    );
+    assert_eq!(status, 0, "{text}");
+    for part in ["credit", "income", "stable", "accuracy", "1,000 rows"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let page = std::fs::read_to_string(page).expect("the page is written");
+    assert!(page.contains("<svg") && page.contains("income"));
+}
+
+#[test]
+fn prometheus_gets_every_bin_from_the_start() {
+    let model = credit();
+    let server = Server::modelet(&model.output, &["--store", "memory"]);
+    let metrics = get(server.address, "/metrics");
+    let bins: usize = model.manifest.reference.columns.iter().map(|c| c.bins.len()).sum();
+    let lines = metrics.text().lines();
+    let bin = |line: &&str| {
+        line.starts_with("modelet_feature_bin_total{") || line.starts_with("modelet_prediction_bin_total{")
+    };
+    assert_eq!(lines.clone().filter(bin).count(), bins);
+    assert!(lines.clone().filter(bin).all(|line| line.ends_with("} 0")));
+    let rows = Rows::holdout();
+    score(server.address, &rows.csv_of_features(0..50), "x");
+    let metrics = get(server.address, "/metrics");
+    let counted: u64 = metrics
+        .text()
+        .lines()
+        .filter(bin)
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(counted, 50 * model.manifest.reference.columns.len() as u64);
+}
