@@ -2,4 +2,6 @@
 //! ground truth joined to predictions, alerts, retrain triggers, and where all
 //! of it is kept.
 
+pub mod config;
+pub mod rules;
 pub mod store;
