@@ -9,3 +9,6 @@ pub mod outbox;
 pub mod rules;
 pub mod store;
 pub mod triggers;
+
+#[cfg(test)]
+mod tests;

@@ -165,7 +165,7 @@ impl Alert {
         self.value = finding.value;
         self.threshold = finding.threshold;
         self.summary.clone_from(&finding.summary);
-        let reach = rule.window.as_secs() * u64::from(rule.fire.of) * FORGET;
+        let reach = reach_s(rule);
         self.history.push((to, bad));
         self.history.retain(|(at, _)| at + reach > to);
         let surplus = self.history.len().saturating_sub(rule.fire.of as usize);
@@ -196,6 +196,18 @@ impl Alert {
         self.history.clear();
         self.clean = 0;
         self.notified_ms.take().map(|_| Tell::Ended)
+    }
+
+    /// A pending alert that nothing followed is no longer one.
+    fn lapse(&mut self, rule: &Rule, now_ms: u64) {
+        let last_ms = self.window.1.saturating_add(reach_s(rule)).saturating_mul(1000);
+        if self.state == Some(AlertState::Pending) && now_ms >= last_ms {
+            self.history.clear();
+            match self.resolved_ms {
+                Some(at) => self.enter(AlertState::Resolved, at),
+                None => self.state = None,
+            }
+        }
     }
 
     /// What the time makes due.
@@ -290,6 +302,11 @@ impl Alert {
     }
 }
 
+/// How many seconds bad windows may lie apart and still be one event.
+fn reach_s(rule: &Rule) -> u64 {
+    rule.window.as_secs() * u64::from(rule.fire.of) * FORGET
+}
+
 /// The first 128 bits of a hash over parts, hexadecimal.
 pub(super) fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
@@ -320,7 +337,11 @@ fn of_model(model: &str, version: &str) -> String {
 fn document(model: &str, version: &str, rule: &str, subject: &str) -> String {
     // No subject is told apart from one of an empty name by what can't be
     // escaped.
-    let subject = if subject.is_empty() { "*".into() } else { escaped(subject) };
+    let subject = if subject.is_empty() {
+        "*".into()
+    } else {
+        escaped(subject)
+    };
     format!("{}{}/{subject}", of_model(model, version), escaped(rule))
 }
 
@@ -520,6 +541,7 @@ impl Alerts {
         for alert in alerts.values_mut() {
             match self.rule(alert) {
                 Some(rule) => {
+                    alert.lapse(rule, now_ms);
                     if let Some(tell) = alert.due(rule, now_ms) {
                         self.tell(alert, rule, tell, now_ms, &mut messages);
                     }

@@ -101,9 +101,9 @@ impl Notification {
     }
 }
 
-/// What waits in the outbox.
+/// What waits in the outbox. The tag is none that an event has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Message {
     /// An alert began or ended.
     Alert(Notification),
@@ -238,7 +238,11 @@ pub fn receivers(config: &Config) -> Result<Vec<Box<dyn Receiver>>, String> {
 /// A time in milliseconds since 1970 as RFC 3339, in UTC.
 pub fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
-    let form = if ms.is_multiple_of(1000) { SecondsFormat::Secs } else { SecondsFormat::Millis };
+    let form = if ms.is_multiple_of(1000) {
+        SecondsFormat::Secs
+    } else {
+        SecondsFormat::Millis
+    };
     time.map_or_else(String::new, |time| time.to_rfc3339_opts(form, true))
 }
 

@@ -80,7 +80,10 @@ fn queued(store: &dyn Store) -> Result<BTreeMap<String, Entry>> {
     for (name, bytes) in store.documents(PREFIX)? {
         match from_json(&name, &bytes) {
             Ok(entry) => drop(entries.insert(name, entry)),
-            Err(e) => tracing::warn!("{e}"),
+            Err(e) => {
+                tracing::error!("a message can't be read and is dropped: {e}");
+                store.change(&[(name, None)])?;
+            }
         }
     }
     Ok(entries)
@@ -235,7 +238,9 @@ impl Line {
         // Half to all of it, so that many hosts do not come back at once. What
         // the receiver asked for holds, within the longest pause.
         let jitter = 0.5 + (uuid::Uuid::now_v7().as_u128() & 0xffff) as f64 / f64::from(0x1_ffff);
-        let pause = pause.mul_f64(jitter).max(after.unwrap_or_default().min(settings.retry_max));
+        let pause = pause
+            .mul_f64(jitter)
+            .max(after.unwrap_or_default().min(settings.retry_max));
         self.not_before = Instant::now() + pause;
         pause
     }
@@ -297,7 +302,11 @@ impl Worker {
         let mut waiting: Vec<(&String, &Entry)> = Vec::new();
         for (name, entry) in &queued {
             if now_ms.saturating_sub(entry.created_ms) >= give_up_ms {
-                tracing::error!(id = entry.id, receiver = entry.receiver, "a message was too old and is dropped");
+                tracing::error!(
+                    id = entry.id,
+                    receiver = entry.receiver,
+                    "a message was too old and is dropped"
+                );
                 self.store.change(&[(name.clone(), None)])?;
             } else {
                 waiting.push((name, entry));

@@ -365,7 +365,9 @@ impl Rule {
 
     fn drift(&self, what: &str, column: &ColumnReport) -> Finding {
         let psi = column.drift.as_ref().map(|figures| figures.psi);
-        let threshold = self.threshold.or(column.drift.as_ref().map(|figures| figures.threshold));
+        let threshold = self
+            .threshold
+            .or(column.drift.as_ref().map(|figures| figures.threshold));
         let known = matches!(column.state, State::Stable | State::Drifted) && column.values >= self.min_count;
         let bad = match self.threshold {
             None => column.alert,

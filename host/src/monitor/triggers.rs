@@ -174,7 +174,10 @@ impl Triggers {
 
     /// The rules that triggers need and nobody else is told of.
     pub(super) fn rules(&self) -> Vec<Rule> {
-        let new_patterns = self.triggers.iter().filter(|(trigger, _)| trigger.on == On::NewPatterns);
+        let new_patterns = self
+            .triggers
+            .iter()
+            .filter(|(trigger, _)| trigger.on == On::NewPatterns);
         let rule = |(trigger, _): &(Retrain, Option<Cron>)| Rule {
             name: retrain_receiver(&trigger.name),
             window: trigger.window,
@@ -220,7 +223,9 @@ impl Triggers {
             let before = memory.clone();
             // Causes of other versions of the model are none of this window's.
             let ours = alerts_of(e);
-            memory.told.retain(|cause| causes.contains(cause) || !cause.starts_with(&ours));
+            memory
+                .told
+                .retain(|cause| causes.contains(cause) || !cause.starts_with(&ours));
             let new: Vec<String> = causes.difference(&memory.told).cloned().collect();
             let cool = memory
                 .last_ms
@@ -258,7 +263,10 @@ impl Triggers {
     /// for by one event.
     pub(super) fn on_time(&self, store: &dyn Store, models: &[(String, String)], now_ms: u64) -> Result<Asked> {
         let mut asked = Asked::default();
-        let Some(now) = i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis) else {
+        let Some(now) = i64::try_from(now_ms)
+            .ok()
+            .and_then(DateTime::<Utc>::from_timestamp_millis)
+        else {
             return Ok(asked);
         };
         // The last version of a name, so that a model is asked for once.

@@ -21,7 +21,9 @@ struct Document<'a> {
 
 impl Document<'_> {
     fn fault(&self, key: &str, at: usize, message: String) {
-        let at = (0..=at.min(self.text.len())).rev().find(|&i| self.text.is_char_boundary(i));
+        let at = (0..=at.min(self.text.len()))
+            .rev()
+            .find(|&i| self.text.is_char_boundary(i));
         let before = &self.text[..at.unwrap_or(0)];
         let fault = Fault {
             key: key.to_owned(),
@@ -390,9 +392,16 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
     section.set_some("store", &mut monitor.store, |item| match item.secret()? {
         Secret::Plain(text)
             if text.contains("://")
-                && !["redis://", "rediss://", "valkey://", "valkeys://", "unix://", "redis+unix://"]
-                    .iter()
-                    .any(|scheme| text.starts_with(scheme)) =>
+                && ![
+                    "redis://",
+                    "rediss://",
+                    "valkey://",
+                    "valkeys://",
+                    "unix://",
+                    "redis+unix://",
+                ]
+                .iter()
+                .any(|scheme| text.starts_with(scheme)) =>
         {
             item.expected_secret("a file's path or an address that begins with redis:// or rediss://")
         }
@@ -426,7 +435,11 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
         let bucket = monitor.bucket.as_secs();
         rule.window = Duration::from_secs(rule.window.as_secs().div_ceil(bucket) * bucket);
         if let Some(why) = unfit(&monitor.bucket, &monitor.retention, rule.window) {
-            let message = format!("the window of the rule {:?}, {}, is {why}", rule.name, duration_text(rule.window));
+            let message = format!(
+                "the window of the rule {:?}, {}, is {why}",
+                rule.name,
+                duration_text(rule.window)
+            );
             section.document.fault(&section.key, section.at, message);
         }
     }
@@ -592,7 +605,9 @@ fn rule(mut section: Section<'_>, monitor: &MonitorConfig) -> Option<Rule> {
     });
     section.set("cooldown", &mut rule.cooldown, Item::duration);
     section.set("repeat", &mut rule.repeat, |item| {
-        item.duration_where("0, or at least a second", |d| d.is_zero() || d >= Duration::from_secs(1))
+        item.duration_where("0, or at least a second", |d| {
+            d.is_zero() || d >= Duration::from_secs(1)
+        })
     });
     section.set("severity", &mut rule.severity, |item| item.choice(&Severity::ALL));
     section.set("notify", &mut rule.notify, Item::flag);
@@ -843,9 +858,7 @@ fn retrain(mut section: Section<'_>) -> Option<Retrain> {
                     Err(e) => item.expected(&format!("a cron schedule such as \"0 3 * * 1\" ({e})")),
                 }
             });
-            if cron.is_none() {
-                return None;
-            }
+            cron.as_ref()?;
         }
     }
     section.finish();
@@ -866,7 +879,12 @@ fn retrain(mut section: Section<'_>) -> Option<Retrain> {
 
 /// What names something that is elsewhere in the file.
 fn references(document: &Document<'_>, table: &Spanned<DeTable<'_>>, config: &Config) {
-    let mut receivers: Vec<&str> = config.notify.webhook.iter().map(|webhook| webhook.name.as_str()).collect();
+    let mut receivers: Vec<&str> = config
+        .notify
+        .webhook
+        .iter()
+        .map(|webhook| webhook.name.as_str())
+        .collect();
     receivers.extend(config.notify.email.as_ref().map(|_| "email"));
     receivers.extend(config.notify.log.enabled.then_some("log"));
     let rules = table.get_ref().get("monitor").and_then(|monitor| {
@@ -874,13 +892,19 @@ fn references(document: &Document<'_>, table: &Spanned<DeTable<'_>>, config: &Co
         rules.get_ref().as_array()
     });
     for (i, rule) in rules.into_iter().flat_map(|rules| rules.iter()).enumerate() {
-        let named = rule.get_ref().as_table().and_then(|rule| rule.get("receivers")?.get_ref().as_array());
+        let named = rule
+            .get_ref()
+            .as_table()
+            .and_then(|rule| rule.get("receivers")?.get_ref().as_array());
         for (j, name) in named.into_iter().flat_map(|names| names.iter()).enumerate() {
             if let Some(text) = name.get_ref().as_str()
                 && !receivers.contains(&text)
             {
                 let key = format!("monitor.rules[{i}].receivers[{j}]");
-                let message = format!("expected one of the receivers {} but got {text:?}", receivers.join(", "));
+                let message = format!(
+                    "expected one of the receivers {} but got {text:?}",
+                    receivers.join(", ")
+                );
                 document.fault(&key, name.span().start, message);
             }
         }
@@ -945,7 +969,10 @@ mod tests {
         assert_eq!(rule("income_drift").features, ["income"]);
         assert!(rule("no_data").enabled);
         let names: Vec<&str> = config.notify.webhook.iter().map(|w| w.name.as_str()).collect();
-        assert_eq!(names, ["ops", "slack@env:SLACK_WEBHOOK", "alertmanager@alertmanager:9093"]);
+        assert_eq!(
+            names,
+            ["ops", "slack@env:SLACK_WEBHOOK", "alertmanager@alertmanager:9093"]
+        );
         assert_eq!(config.notify.email.as_ref().unwrap().port, 587);
         assert_eq!(config.retrain.len(), 4);
         let unset: Vec<String> = config.unset().into_iter().map(|(key, _)| key).collect();

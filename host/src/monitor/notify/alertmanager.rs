@@ -125,11 +125,7 @@ mod tests {
             ("http://a/api/v2/alerts", "http://a/api/v2/alerts"),
         ] {
             let second = Duration::from_secs(1);
-            let http = Http::new(
-                &crate::monitor::config::Secret::new(url),
-                &Default::default(),
-                second,
-            );
+            let http = Http::new(&crate::monitor::config::Secret::new(url), &Default::default(), second);
             let manager = Alertmanager::new("a".into(), http.unwrap(), second);
             assert_eq!(manager.url, expected);
         }
