@@ -7,8 +7,9 @@
 //!
 //! All state is in the store, and is written in the same change as the messages
 //! that it causes: a crash neither loses a message nor writes it twice. Of
-//! several replicas the holder of a lease evaluates. Should two do it all the
-//! same, both compute the same messages under the same names.
+//! several replicas the holder of a model's lease evaluates, so they should
+//! serve the same versions of it. Should two do it all the same, both compute
+//! the same messages under the same names.
 
 use super::config::Config;
 use super::notify::{Notification, Route, Status, rfc3339, routes};
@@ -22,8 +23,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// The lease of the schedules; a model's has its name behind this.
 const LEASE: &str = "alerts";
 const LEASE_KEEP: Duration = Duration::from_secs(30);
+/// How long alerts of models that are not served here are left to others.
+const ABANDONED_S: u64 = 3600;
 /// How long a resolved alert is shown.
 const SHOWN_MS: u64 = 86_400_000;
 /// Labels may be sparse, so windows that could not be told may lie between bad
@@ -345,6 +349,10 @@ fn document(model: &str, version: &str, rule: &str, subject: &str) -> String {
     format!("{}{}/{subject}", of_model(model, version), escaped(rule))
 }
 
+fn lease_of(model: &str) -> String {
+    format!("{LEASE}/{}", escaped(model))
+}
+
 /// Which window of a rule was looked at last: its end in seconds.
 fn cursors(model: &str, version: &str) -> String {
     format!("alert-windows/{}@{}", escaped(model), escaped(version))
@@ -404,7 +412,8 @@ pub struct Alerts {
     routes: Vec<Route>,
     url: Option<String>,
     holder: String,
-    working: Mutex<()>,
+    /// The leases that were taken; held while alerts are read and written.
+    leases: Mutex<BTreeSet<String>>,
 }
 
 impl Alerts {
@@ -424,7 +433,7 @@ impl Alerts {
             routes: routes(&config.notify),
             url: config.notify.external_url.clone(),
             holder: holder.to_owned(),
-            working: Mutex::default(),
+            leases: Mutex::default(),
         })
     }
 
@@ -472,7 +481,7 @@ impl Alerts {
     /// When the store fails; then nothing was changed, and the same may be
     /// evaluated again.
     pub fn evaluate(&self, e: &Evaluation, now_ms: u64) -> Result<Done> {
-        let _working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = e.window;
         let length = to.saturating_sub(from);
         let now_s = now_ms / 1000;
@@ -484,7 +493,7 @@ impl Alerts {
                 && to.saturating_add(rule.delay.as_secs()) <= now_s
         });
         let rules: Vec<&Rule> = rules.collect();
-        if rules.is_empty() || !self.store.lease(LEASE, &self.holder, LEASE_KEEP)? {
+        if rules.is_empty() || !self.lead(&mut leases, lease_of(&e.model))? {
             return Ok(Done::default());
         }
         let mut seen = self.seen(&e.model, &e.version)?;
@@ -525,35 +534,70 @@ impl Alerts {
     }
 
     /// Does what only the time makes due: reminders, begins that waited for a
-    /// cooldown, schedules, and the end of alerts whose rule is gone. To be
-    /// called every few seconds with the names and versions of the models.
+    /// cooldown, schedules, and the end of alerts whose rule is gone or whose
+    /// model nobody serves any more. To be called every few seconds with the
+    /// names and versions of the models that are served here.
     ///
     /// # Errors
-    /// When the store fails; then nothing was changed.
+    /// When the store fails; what was done before that stays done, and the
+    /// same may be tried again.
     pub fn tick(&self, models: &[(String, String)], now_ms: u64) -> Result<Done> {
-        let _working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.store.lease(LEASE, &self.holder, LEASE_KEEP)? {
-            return Ok(Done::default());
-        }
-        let mut alerts = load(&*self.store, "alerts/")?;
-        let before = alerts.clone();
-        let mut messages = Vec::new();
-        for alert in alerts.values_mut() {
-            match self.rule(alert) {
-                Some(rule) => {
-                    alert.lapse(rule, now_ms);
-                    if let Some(tell) = alert.due(rule, now_ms) {
-                        self.tell(alert, rule, tell, now_ms, &mut messages);
-                    }
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Done::default();
+        let found = load(&*self.store, "alerts/")?;
+        let names: BTreeSet<&str> = found.values().map(|alert| alert.model.as_str()).collect();
+        for name in names {
+            let served: Vec<&str> = models.iter().filter(|m| m.0 == name).map(|m| m.1.as_str()).collect();
+            let mut abandoned = BTreeSet::new();
+            let of_name = found.values().filter(|alert| alert.model == name);
+            for alert in of_name.filter(|alert| !served.contains(&alert.version.as_str())) {
+                if self.is_abandoned(alert, now_ms)? {
+                    abandoned.insert(alert.version.as_str());
                 }
-                None => self.finish(alert, "its rule is gone", now_ms, &mut messages),
             }
+            // The lease of a model that others serve is theirs.
+            if (served.is_empty() && abandoned.is_empty()) || !self.lead(&mut leases, lease_of(name))? {
+                continue;
+            }
+            let mut alerts = load(&*self.store, &format!("alerts/{}@", escaped(name)))?;
+            let before = alerts.clone();
+            let mut messages = Vec::new();
+            for alert in alerts.values_mut() {
+                match self.rule(alert) {
+                    _ if abandoned.contains(alert.version.as_str()) => {
+                        self.finish(alert, "the model is no longer served", now_ms, &mut messages);
+                    }
+                    Some(rule) => {
+                        alert.lapse(rule, now_ms);
+                        if let Some(tell) = alert.due(rule, now_ms) {
+                            self.tell(alert, rule, tell, now_ms, &mut messages);
+                        }
+                    }
+                    None => self.finish(alert, "its rule is gone", now_ms, &mut messages),
+                }
+            }
+            let mut changes = self.differences(&before, &mut alerts, now_ms)?;
+            changes.extend(abandoned.into_iter().map(|version| (cursors(name, version), None)));
+            done.messages += self.commit(changes, messages)?.messages;
         }
-        let mut changes = self.differences(&before, &mut alerts, now_ms)?;
-        let asked = self.triggers.on_time(&*self.store, models, now_ms)?;
-        changes.extend(asked.changes);
-        messages.extend(asked.messages);
-        self.commit(changes, messages)
+        if self.triggers.has_schedules() && self.lead(&mut leases, LEASE.into())? {
+            let asked = self.triggers.on_time(&*self.store, models, now_ms)?;
+            done.messages += self.commit(asked.changes, asked.messages)?.messages;
+        }
+        Ok(done)
+    }
+
+    /// Whether nobody has evaluated an alert's rule for a while.
+    fn is_abandoned(&self, alert: &Alert, now_ms: u64) -> Result<bool> {
+        let Some(last) = self.seen(&alert.model, &alert.version)?.get(&alert.rule).copied() else {
+            return Ok(true);
+        };
+        let patience = self
+            .rules
+            .iter()
+            .find(|rule| rule.name == alert.rule)
+            .map_or(0, |rule| rule.window.as_secs() * 3 + rule.delay.as_secs());
+        Ok(now_ms / 1000 >= last.saturating_add(patience.max(ABANDONED_S)))
     }
 
     /// Ends the alerts of a model that is no longer served.
@@ -561,8 +605,8 @@ impl Alerts {
     /// # Errors
     /// When the store fails; then nothing was changed.
     pub fn retire(&self, model: &str, version: &str, now_ms: u64) -> Result<Done> {
-        let _working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.store.lease(LEASE, &self.holder, LEASE_KEEP)? {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.lead(&mut leases, lease_of(model))? {
             return Ok(Done::default());
         }
         let mut alerts = load(&*self.store, &of_model(model, version))?;
@@ -594,7 +638,20 @@ impl Alerts {
     /// # Errors
     /// When the store fails.
     pub fn release(&self) -> Result<()> {
-        self.store.release(LEASE, &self.holder)
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        for lease in std::mem::take(&mut *leases) {
+            self.store.release(&lease, &self.holder)?;
+        }
+        Ok(())
+    }
+
+    fn lead(&self, leases: &mut BTreeSet<String>, lease: String) -> Result<bool> {
+        let held = self.store.lease(&lease, &self.holder, LEASE_KEEP)?;
+        match held {
+            true => leases.insert(lease),
+            false => leases.remove(&lease),
+        };
+        Ok(held)
     }
 
     fn rule(&self, alert: &Alert) -> Option<&Rule> {

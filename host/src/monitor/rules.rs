@@ -192,11 +192,10 @@ pub struct Rule {
     pub threshold: Option<f64>,
     /// `latency`: which percentile. Default: p95.
     pub percentile: Percentile,
-    /// `performance`: the name of the figure. Where smaller is better
-    /// (`log_loss`, `brier`, `calibration_error`, `mae`, `mse`, `rmse`,
-    /// `mape`) worse is larger. For figures in the unit of the target (`mae`,
-    /// `mse`, `rmse`) the threshold is a share of the baseline. Default:
-    /// `accuracy`, threshold 0.05 (shares of the baseline: 0.1).
+    /// `performance`: the figure, one of [`METRICS`]. For those in the unit of
+    /// the target (`mae`, `mse`, `rmse`) the threshold is a share of the
+    /// baseline. Default: `accuracy`, threshold 0.05 (shares of the baseline:
+    /// 0.1).
     pub metric: String,
     /// Below so many requests, rows, values or labels there is nothing to
     /// tell. Default: 100; 0 for drift and data quality, where
@@ -480,25 +479,24 @@ impl Rule {
     fn performance(&self, e: &Evaluation) -> Option<Finding> {
         let truth = e.truth.as_ref()?;
         let metric = truth.metrics.get(&self.metric)?;
+        let of = METRICS.iter().find(|metric| metric.name == self.metric)?;
         let baseline = metric.baseline.filter(|baseline| baseline.is_finite());
         let known = metric.value.is_finite() && metric.rows >= self.min_count.max(1);
-        let allowed = self.threshold.unwrap_or(default_change(&self.metric))
-            * match in_unit(&self.metric) {
-                true => baseline.unwrap_or(0.0).abs(),
-                false => 1.0,
-            };
-        let lower_is_better = lower_is_better(&self.metric);
-        let limit = baseline.map(|baseline| match lower_is_better {
+        let allowed = match of.relative {
+            true => self.threshold.unwrap_or(0.1) * baseline.unwrap_or(0.0).abs(),
+            false => self.threshold.unwrap_or(0.05),
+        };
+        let limit = baseline.map(|baseline| match of.lower_is_better {
             true => baseline + allowed,
             false => baseline - allowed,
         });
         let (mut low, mut high) = (metric.low, metric.high);
-        if is_share(&self.metric) && (low.is_none() || high.is_none()) && known {
+        if of.share && (low.is_none() || high.is_none()) && known {
             let right = (metric.value.clamp(0.0, 1.0) * metric.rows as f64).round() as u64;
             let (from, to) = wilson(right, metric.rows, z(self.confidence));
             (low, high) = (Some(from), Some(to));
         }
-        let bad = limit.is_some_and(|limit| match lower_is_better {
+        let bad = limit.is_some_and(|limit| match of.lower_is_better {
             true => low.unwrap_or(metric.value) > limit,
             false => high.unwrap_or(metric.value) < limit,
         });
@@ -532,24 +530,47 @@ impl Rule {
     }
 }
 
-fn lower_is_better(metric: &str) -> bool {
-    matches!(metric, "log_loss" | "brier" | "calibration_error" | "mape") || in_unit(metric)
+/// A figure of the ground truth that a rule can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name among [`Truth::metrics`].
+    pub name: &'static str,
+    /// What worse is.
+    pub lower_is_better: bool,
+    /// It is in the unit of the target, so that thresholds are shares of the
+    /// baseline.
+    pub relative: bool,
+    /// It is a share of its rows, so that Wilson's bounds hold for it.
+    pub share: bool,
 }
 
-fn in_unit(metric: &str) -> bool {
-    matches!(metric, "mae" | "mse" | "rmse")
-}
-
-fn is_share(metric: &str) -> bool {
-    matches!(metric, "accuracy" | "precision" | "recall")
-}
-
-fn default_change(metric: &str) -> f64 {
-    match in_unit(metric) {
-        true => 0.1,
-        false => 0.05,
+/// The figures that a rule can look at.
+pub const METRICS: [Metric; 14] = {
+    const fn metric(name: &'static str, lower_is_better: bool, relative: bool, share: bool) -> Metric {
+        Metric {
+            name,
+            lower_is_better,
+            relative,
+            share,
+        }
     }
-}
+    [
+        metric("accuracy", false, false, true),
+        metric("balanced_accuracy", false, false, false),
+        metric("precision", false, false, true),
+        metric("recall", false, false, true),
+        metric("f1", false, false, false),
+        metric("auc", false, false, false),
+        metric("log_loss", true, false, false),
+        metric("brier", true, false, false),
+        metric("calibration_error", true, false, false),
+        metric("mae", true, true, false),
+        metric("mse", true, true, false),
+        metric("rmse", true, true, false),
+        metric("mape", true, false, false),
+        metric("r2", false, false, false),
+    ]
+};
 
 /// What is known of one finished window of one model.
 ///
@@ -595,8 +616,7 @@ pub struct Truth {
     pub rows: u64,
     /// Their share of all predictions, in [0, 1].
     pub coverage: f64,
-    /// The figures by name: `accuracy`, `precision`, `recall`, `f1`, `auc`,
-    /// `log_loss`, `brier`, `calibration_error`, `mae`, `mse`, `rmse`...
+    /// The figures by the names of [`METRICS`].
     pub metrics: BTreeMap<String, MetricValue>,
     /// The cumulated sum of the errors at the window's end.
     pub cusum: Option<Cusum>,

@@ -146,6 +146,10 @@ fn minute(n: u64, letter: char) -> Evaluation {
     }
 }
 
+fn served() -> [(String, String); 1] {
+    [("credit".to_owned(), "1.0.0".to_owned())]
+}
+
 fn end(e: &Evaluation) -> u64 {
     e.window.1 * 1000
 }
@@ -304,7 +308,9 @@ fn no_transition_is_told_twice() {
                 engines[random(2) as usize]
                     .evaluate(&e, (n + 1) * MINUTE * 1000)
                     .unwrap();
-                engines[random(2) as usize].tick(&[], (n + 1) * MINUTE * 1000).unwrap();
+                engines[random(2) as usize]
+                    .tick(&served(), (n + 1) * MINUTE * 1000)
+                    .unwrap();
                 told.extend(store.take());
             }
         }
@@ -364,7 +370,7 @@ fn alerts_end_with_their_rule_and_their_model() {
     };
     let store = Arc::new(Memory::default());
     fire(&store);
-    alerts(&store, "", "a").tick(&[], 600_000).unwrap();
+    alerts(&store, "", "a").tick(&served(), 600_000).unwrap();
     let told = store.take();
     assert_eq!(signs(&told), "-");
     assert_eq!(told[0]["message"]["summary"], "its rule is gone");
@@ -381,14 +387,37 @@ fn alerts_end_with_their_rule_and_their_model() {
 }
 
 #[test]
+fn alerts_of_a_model_that_nobody_evaluates_end() {
+    let store = Arc::new(Memory::default());
+    let engine = alerts(&store, ERRORS, "a");
+    for n in 7..9 {
+        let e = minute(n, 'b');
+        engine.evaluate(&e, end(&e)).unwrap();
+    }
+    assert_eq!(signs(&store.take()), "+");
+    engine.release().unwrap();
+    // Another process, which serves another version of it.
+    let other = alerts(&store, ERRORS, "b");
+    let models = [("credit".to_owned(), "2.0.0".to_owned())];
+    other.tick(&models, (9 * MINUTE + 3599) * 1000).unwrap();
+    assert_eq!(signs(&store.take()), "");
+    other.tick(&models, (9 * MINUTE + 3600) * 1000).unwrap();
+    let told = store.take();
+    assert_eq!(signs(&told), "-");
+    assert_eq!(told[0]["message"]["summary"], "the model is no longer served");
+    other.tick(&models, (9 * MINUTE + 3601) * 1000).unwrap();
+    assert_eq!(signs(&store.take()), "");
+}
+
+#[test]
 fn a_pending_alert_is_forgotten_when_nothing_follows() {
     let store = Arc::new(Memory::default());
     let engine = alerts(&store, ERRORS, "a");
     let e = minute(7, 'b');
     engine.evaluate(&e, end(&e)).unwrap();
-    engine.tick(&[], end(&e) + 11 * MINUTE * 1000).unwrap();
+    engine.tick(&served(), end(&e) + 11 * MINUTE * 1000).unwrap();
     assert_eq!(engine.states(None).unwrap().len(), 1);
-    engine.tick(&[], end(&e) + 12 * MINUTE * 1000).unwrap();
+    engine.tick(&served(), end(&e) + 12 * MINUTE * 1000).unwrap();
     assert_eq!(engine.states(None).unwrap().len(), 0);
 }
 
@@ -763,6 +792,26 @@ fn a_receiver_that_was_down_hears_the_last_state_once() {
     second.stop();
     assert!(sink.got()[1].body.contains("resolved"));
     assert_eq!((sink.got().len(), smtp.got().len()), (2, 2));
+}
+
+#[test]
+fn what_asks_for_tls_is_not_sent_without() {
+    let (http, smtp) = (HttpSink::http(), SmtpSink::smtp());
+    let text = format!(
+        "{ERRORS}[[notify.webhook]]\nurl = \"https://{}\"\n[notify.email]\nsmtp = \"127.0.0.1\"\nport = {}\n\
+         from = \"m@example.org\"\nto = \"a@example.org\"\nusername = \"u\"\npassword = \"p\"\n\
+         [notify.log]\nenabled = false\n",
+        http.address,
+        smtp.address.port()
+    );
+    let store = Arc::new(Memory::default());
+    run(&store, &text, 100, "bb");
+    let outbox = outbox(&store, &text, "a");
+    std::thread::sleep(Duration::from_millis(300));
+    outbox.stop();
+    assert_eq!(store.names("outbox/").len(), 2);
+    assert!(smtp.got().is_empty());
+    assert!(http.got().iter().all(|request| request.body.is_empty()));
 }
 
 #[test]

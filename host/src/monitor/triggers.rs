@@ -124,13 +124,18 @@ impl Excerpt {
                     alert: column.alert,
                     psi: column.drift.as_ref().map(|figures| figures.psi),
                     adjusted_p: column.drift.as_ref().map(|figures| figures.adjusted_p),
-                    missing: column.quality.missing.share,
-                    out_of_range: column.quality.out_of_range.share,
-                    unseen: column.quality.unseen.share,
+                    missing: finite(column.quality.missing.share),
+                    out_of_range: finite(column.quality.out_of_range.share),
+                    unseen: finite(column.quality.unseen.share),
                 })
                 .collect(),
         }
     }
+}
+
+/// JSON has no other numbers.
+fn finite(share: f64) -> f64 {
+    if share.is_finite() { share } else { 0.0 }
 }
 
 /// What a trigger remembers of a model.
@@ -170,6 +175,10 @@ impl Triggers {
             triggers,
             url: url.map(str::to_owned),
         })
+    }
+
+    pub(super) fn has_schedules(&self) -> bool {
+        self.triggers.iter().any(|(_, cron)| cron.is_some())
     }
 
     /// The rules that triggers need and nobody else is told of.

@@ -1,7 +1,7 @@
 //! The reader of `modelet.toml`.
 
 use super::*;
-use crate::monitor::rules::{Fire, Kind, Percentile};
+use crate::monitor::rules::{Fire, Kind, METRICS, Percentile};
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -326,7 +326,10 @@ pub(super) fn config(text: &str) -> Result<Config, Faults> {
             config.notify = notify(section);
         }
         config.retrain = retrains(root.sections("retrain"));
-        references(&document, &table, &config);
+        // What is faulty was left out, and would be missed here.
+        if document.faults.borrow().is_empty() {
+            references(&document, &table, &config);
+        }
         root.finish_with(&SECTIONS);
     }
     let mut faults = document.faults.into_inner();
@@ -580,7 +583,10 @@ fn rule(mut section: Section<'_>, monitor: &MonitorConfig) -> Option<Rule> {
         section.set("percentile", &mut rule.percentile, |item| item.choice(&Percentile::ALL));
     }
     if rule.kind == Kind::Performance {
-        section.set("metric", &mut rule.metric, Item::text);
+        let metrics = METRICS.map(|metric| (metric.name, metric.name));
+        section.set("metric", &mut rule.metric, |item| {
+            item.choice(&metrics).map(str::to_owned)
+        });
         if name.is_none() {
             rule.name = rule.metric.clone();
         }
@@ -909,8 +915,6 @@ fn references(document: &Document<'_>, table: &Spanned<DeTable<'_>>, config: &Co
             }
         }
     }
-    // Faulty triggers are left out, so the index is the file's only when all
-    // are there; the names alone are looked at otherwise.
     for (i, retrain) in config.retrain.iter().enumerate() {
         let at = i.to_string();
         for (j, name) in retrain.rules.iter().enumerate() {
@@ -1043,6 +1047,10 @@ mod tests {
             Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nfire = \"4 of 3\"\n",
                 "monitor.rules[0].fire: expected how many bad windows of how many, such as \"2 of 3\" (at most 100) but got \"4 of 3\" (line 3, column 8)",
+            ),
+            Case(
+                "[[monitor.rules]]\nkind = \"error_rate\"\nmetric = \"auc\"\n",
+                "monitor.rules[0].metric: unknown key; expected one of name, kind, enabled, window, delay, threshold, min_count, confidence, fire, resolve, cooldown, repeat, severity, notify, receivers, models (line 3, column 1)",
             ),
             Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nreceivers = [\"log\", \"pager\"]\n",
