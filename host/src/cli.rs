@@ -73,6 +73,9 @@ pub enum Command {
     /// Serve packed models over HTTP
     #[command(after_help = SERVE)]
     Serve(ServeArgs),
+    /// Look at a configuration
+    #[command(after_help = CONFIG, subcommand_required = true, arg_required_else_help = true)]
+    Config(ConfigArgs),
     /// Print the completions of a shell
     #[command(after_help = COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -448,6 +451,40 @@ impl From<LogFormatArg> for LogFormat {
     }
 }
 
+const CONFIG: &str = "\
+Examples:
+  modelet config check modelet.toml
+  modelet config check modelet.toml --json | jq '.config.monitor.rules[].name'
+
+Exit status: 0 when the configuration is right, 64 when it is wrong.";
+
+/// `modelet config`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do with it
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// A command on a configuration.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell what is understood of a configuration, or all that is wrong in it
+    #[command(after_help = CONFIG)]
+    Check(ConfigCheckArgs),
+}
+
+/// `modelet config check`
+#[derive(Clone, Debug, Args)]
+pub struct ConfigCheckArgs {
+    /// The configuration
+    #[arg(value_name = "modelet.toml", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Write what is understood, or the errors, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 const COMPLETIONS: &str = "\
 Examples:
   modelet completions bash > ~/.local/share/bash-completion/completions/modelet
@@ -496,6 +533,9 @@ mod tests {
             Case("modelet drift m.wasm", 2),
             Case("modelet drift m.wasm rows.csv --threshold 0", 2),
             Case("modelet serve", 2),
+            Case("modelet config", 2),
+            Case("modelet config check", 2),
+            Case("modelet config check --help", 0),
             Case("modelet serve m.wasm --listen nowhere", 2),
             Case("modelet predict m.wasm request.json --input {}", 2),
         ] {

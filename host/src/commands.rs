@@ -1,6 +1,7 @@
 //! What the commands do: read, call the library, print.
 
 mod check;
+mod config;
 mod drift;
 mod inspect;
 mod pack;
@@ -13,6 +14,7 @@ mod verify;
 use crate::artifact::Artifact;
 use crate::cli::{Cli, Command};
 use crate::data::DataError;
+use crate::monitor::config::Faults;
 use crate::output::Output;
 use crate::runtime::{Loaded, Runtime, RuntimeConfig};
 use crate::serve::ConfigError;
@@ -67,7 +69,7 @@ impl std::error::Error for UsageError {}
 /// closed the pipe is none.
 pub fn status_of(error: &anyhow::Error) -> Status {
     for cause in error.chain() {
-        if cause.is::<ConfigError>() {
+        if cause.is::<ConfigError>() || cause.is::<Faults>() {
             return Status::Config;
         }
         if cause.is::<UsageError>() {
@@ -96,6 +98,7 @@ pub fn run(command: Command, output: &Output) -> anyhow::Result<Status> {
         Command::Drift(args) => drift::run(&args, output),
         Command::Verify(args) => verify::run(&args, output),
         Command::Serve(args) => serve::run(args),
+        Command::Config(args) => config::run(&args, output),
         Command::Completions(args) => {
             let mut text = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "modelet", &mut text);
@@ -142,6 +145,7 @@ mod tests {
             Case(anyhow::Error::new(write(ErrorKind::BrokenPipe)), Status::Good),
             Case(anyhow::Error::new(write(ErrorKind::StorageFull)), Status::Failed),
             Case(anyhow::Error::new(ConfigError("x".into())), Status::Config),
+            Case(anyhow::Error::new(Faults(Vec::new())), Status::Config),
             Case(anyhow::Error::new(UsageError("x".into())), Status::Usage),
         ] {
             assert_eq!(status_of(&error), status, "{error:#}");

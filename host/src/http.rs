@@ -13,6 +13,7 @@ mod openapi;
 
 use crate::artifact::Artifact;
 use crate::metrics::{self, Counters, Failure};
+use crate::monitor::Monitor;
 use crate::monitor::watch::Watched;
 use crate::pages::{self, Page};
 use crate::runtime::{CallError, Called, Loaded, Observation};
@@ -27,7 +28,6 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use id::{RequestId, X_REQUEST_ID};
 use modelet::api::{self, BatchOptions, Format, Kind, Problem, Route};
-use modelet::drift::report::Thresholds;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -251,15 +251,6 @@ pub struct HttpLimits {
     pub long_calls_max: usize,
 }
 
-/// How questions about drift are answered.
-#[derive(Clone, Debug)]
-pub struct DriftAnswers {
-    /// The window where none is asked for.
-    pub window: Duration,
-    /// What is called drift.
-    pub thresholds: Thresholds,
-}
-
 /// Models behind their routes.
 pub struct Server {
     models: Vec<Arc<Served>>,
@@ -268,12 +259,12 @@ pub struct Server {
     queue_timeout: Duration,
     long_calls: Arc<Semaphore>,
     draining: AtomicBool,
-    drift: DriftAnswers,
+    monitor: Option<Arc<Monitor>>,
 }
 
 impl Server {
     /// A server of these models, of which there is at least one.
-    pub fn new(models: Vec<Served>, limits: &HttpLimits, drift: DriftAnswers) -> Server {
+    pub fn new(models: Vec<Served>, limits: &HttpLimits, monitor: Option<Arc<Monitor>>) -> Server {
         Server {
             models: models.into_iter().map(Arc::new).collect(),
             bodies: BodyLimits {
@@ -285,7 +276,7 @@ impl Server {
             queue_timeout: limits.queue_timeout,
             long_calls: Arc::new(Semaphore::new(limits.long_calls_max)),
             draining: AtomicBool::new(false),
-            drift,
+            monitor,
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   requests ── Counters (shards, no lock) ──┐
-//!   POST /observe ── deltas ─────────────────┤ flush   ┌── buckets ── windows ── GET /drift, alerts
+//!   POST /observe ── deltas ─────────────────┤ flush   ┌── buckets ── windows ── GET /drift, Alerts ── Outbox
 //!   predictions ── a queue ──────────────────┴─────> Store
 //!   POST /feedback ── joined by id ────────────────────┘── truth ── performance
 //! ```
@@ -13,126 +13,237 @@
 //! thread of its own does everything else, so the store may be slow, or away
 //! for a while.
 
+pub mod alerts;
+pub mod config;
 pub mod feedback;
 pub mod html;
+pub mod notify;
 pub mod observed;
+pub mod outbox;
+pub mod rules;
 pub mod span;
 pub mod status;
 pub mod store;
+pub mod triggers;
 pub mod watch;
 
-use modelet::drift::report::Thresholds;
+#[cfg(test)]
+mod tests;
+
+use alerts::Alerts;
+use config::Config;
+use outbox::{Outbox, Settings};
+use status::{Question, Span, Status};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::Store;
-use watch::{WatchConfig, Watched};
+use watch::Watched;
 
-/// How the host monitors.
-#[derive(Clone, Debug)]
-pub struct MonitorConfig {
-    /// How models are watched.
-    pub watch: WatchConfig,
-    /// How often what was counted is saved, at least. Default: 5 seconds.
-    pub flush: Duration,
-    /// The window of `GET /drift` where none is asked for. Default: 1 hour.
-    pub window: Duration,
-    /// When a difference is called drift.
-    pub thresholds: Thresholds,
-}
-
-impl Default for MonitorConfig {
-    fn default() -> MonitorConfig {
-        MonitorConfig {
-            watch: WatchConfig::default(),
-            flush: Duration::from_secs(5),
-            window: Duration::from_secs(3600),
-            thresholds: Thresholds::default(),
-        }
-    }
-}
+/// Replicas save what they counted at the end of a bucket; so much later, and
+/// the pause between two flushes, a window is whole.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The monitor of a process.
 pub struct Monitor {
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Shared {
     models: Vec<Arc<Watched>>,
     store: Arc<dyn Store>,
-    stop: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    config: Config,
+    alerts: Alerts,
+}
+
+struct Running {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+    outbox: Arc<Outbox>,
 }
 
 impl Monitor {
-    /// Watches these models from now on.
+    /// Watches these models from now on. `holder` names this process among
+    /// those that share the store.
     ///
     /// # Errors
-    /// When the system has no thread to give.
-    pub fn start(models: Vec<Arc<Watched>>, store: Arc<dyn Store>, config: &MonitorConfig) -> std::io::Result<Monitor> {
+    /// When a receiver of notifications can't be made, or the system has no
+    /// thread to give.
+    pub fn start(
+        models: Vec<Arc<Watched>>,
+        store: Arc<dyn Store>,
+        config: Config,
+        holder: &str,
+    ) -> Result<Monitor, String> {
+        let alerts = Alerts::new(Arc::clone(&store), &config, holder)?;
+        let settings = Settings::new(&config, holder);
+        let outbox = Arc::new(Outbox::start(Arc::clone(&store), &config, alerts.rules(), settings)?);
         let (stop, stopped) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            models,
+            store,
+            config,
+            alerts,
+        });
         let ticker = Ticker {
-            models: models.clone(),
-            store: Arc::clone(&store),
-            bucket: Duration::from_secs(config.watch.bucket_s.into()),
-            flush: config.flush,
+            shared: Arc::clone(&shared),
+            outbox: Arc::clone(&outbox),
+            bucket: 0,
+            failing: false,
         };
         let thread = std::thread::Builder::new()
             .name("modelet-monitor".into())
-            .spawn(move || ticker.run(&stopped))?;
+            .spawn(move || ticker.run(&stopped))
+            .map_err(|error| format!("the system has no thread to give: {error}"))?;
         Ok(Monitor {
-            models,
-            store,
-            stop: Mutex::new(Some((stop, thread))),
+            shared,
+            running: Mutex::new(Some(Running { stop, thread, outbox })),
         })
     }
 
-    /// The models, in the order in which they are served.
-    pub fn models(&self) -> &[Arc<Watched>] {
-        &self.models
+    /// The window of `GET /drift` where none is asked for.
+    pub fn window(&self) -> Duration {
+        self.shared
+            .config
+            .monitor
+            .windows
+            .first()
+            .copied()
+            .unwrap_or(Duration::from_secs(3600))
     }
 
-    /// Where everything is kept.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    /// Answers a question about a model. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn status(&self, model: &Watched, question: &Question) -> store::Result<Status> {
+        self.shared.status(model, question)
     }
 
-    /// Saves what was counted and stops. Blocks.
+    /// Saves what was counted, ends the delivery under way, and stops. Blocks.
     pub fn stop(&self) {
-        let running = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((stop, thread)) = running {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { stop, thread, outbox }) = running {
             drop(stop);
             if thread.join().is_err() {
                 tracing::error!("the monitor failed");
+            }
+            if let Ok(outbox) = Arc::try_unwrap(outbox).map_err(|_| ()) {
+                outbox.stop();
             }
         }
     }
 }
 
+impl Shared {
+    fn status(&self, model: &Watched, question: &Question) -> store::Result<Status> {
+        let mut status = model.status(question, &self.config.monitor.thresholds)?;
+        status.alerts = self.alerts.states(Some(&model.manifest().name))?;
+        Ok(status)
+    }
+}
+
 struct Ticker {
-    models: Vec<Arc<Watched>>,
-    store: Arc<dyn Store>,
-    bucket: Duration,
-    flush: Duration,
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    /// The last bucket that was looked at.
+    bucket: u64,
+    failing: bool,
 }
 
 impl Ticker {
     /// Flushes every few seconds and at the end of every bucket, until told to
     /// stop.
-    fn run(self, stopped: &mpsc::Receiver<()>) {
+    fn run(mut self, stopped: &mpsc::Receiver<()>) {
         loop {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let bucket_ms = self.bucket.as_millis().max(1);
-            let left_ms = bucket_ms - now.as_millis() % bucket_ms;
-            let pause = self.flush.min(Duration::from_millis(left_ms as u64));
+            let config = &self.shared.config.monitor;
+            let bucket_ms = config.bucket.as_millis().max(1);
+            let left_ms = bucket_ms - now().as_millis() % bucket_ms;
+            let pause = config.flush.min(Duration::from_millis(left_ms as u64));
             let stopping = !matches!(stopped.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout));
-            for model in &self.models {
-                // The model itself tells when its store fails.
-                if model.flush().is_ok() {
-                    let _ = model.learn();
-                }
-            }
+            let done = self.tick();
+            self.tell(done.err());
             if stopping {
+                if let Err(error) = self.shared.alerts.release() {
+                    tracing::debug!("leases are not given back: {error}");
+                }
                 return;
-            }
-            if let Err(error) = self.store.expire() {
-                tracing::debug!("the store drops nothing: {error}");
             }
         }
     }
+
+    fn tick(&mut self) -> store::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        for model in &shared.models {
+            model.flush()?;
+            model.learn()?;
+        }
+        let now = now();
+        let mut messages = 0;
+        for model in &shared.models {
+            messages += self.evaluate(model, now)?;
+        }
+        let names: Vec<(String, String)> = shared
+            .models
+            .iter()
+            .map(|model| (model.manifest().name.clone(), model.manifest().version.clone()))
+            .collect();
+        let now_ms = now.as_millis() as u64;
+        messages += shared.alerts.tick(&names, now_ms)?.messages;
+        if messages > 0 {
+            self.outbox.wake();
+        }
+        let bucket = now.as_secs() / shared.config.monitor.bucket.as_secs().max(1);
+        if bucket != self.bucket {
+            self.bucket = bucket;
+            let window = shared.config.monitor.windows.first().copied();
+            for model in &shared.models {
+                let question = Question {
+                    window: window.unwrap_or(Duration::from_secs(3600)),
+                    source: None,
+                };
+                model.found(shared.status(model, &question)?);
+            }
+        }
+        shared.store.expire()
+    }
+
+    /// Shows the alerts the windows of a model that have ended.
+    fn evaluate(&self, model: &Watched, now: Duration) -> store::Result<usize> {
+        let (name, version) = (&model.manifest().name, &model.manifest().version);
+        let monitor = &self.shared.config.monitor;
+        let whole = now.saturating_sub(monitor.flush.min(monitor.bucket) + GRACE);
+        let mut messages = 0;
+        for (from, to) in self.shared.alerts.due(name, version, whole.as_millis() as u64)? {
+            let span = Span {
+                name: config::duration_text(Duration::from_secs(to - from)),
+                from,
+                to,
+            };
+            let evaluation = model.evaluation(&span, &monitor.thresholds)?;
+            let done = self.shared.alerts.evaluate(&evaluation, now.as_millis() as u64)?;
+            messages += done.messages;
+        }
+        Ok(messages)
+    }
+
+    fn tell(&mut self, error: Option<store::StoreError>) {
+        match error {
+            Some(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!("the monitor's store fails: {error}");
+            }
+            Some(_) => {}
+            None if self.failing => {
+                self.failing = false;
+                tracing::info!("the monitor's store works again");
+            }
+            None => {}
+        }
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

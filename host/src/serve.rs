@@ -6,10 +6,11 @@ mod log;
 pub use log::LogFormat;
 
 use crate::artifact::Artifact;
-use crate::http::{DriftAnswers, HttpLimits, Served, Server};
+use crate::http::{HttpLimits, Served, Server};
+use crate::monitor::Monitor;
+use crate::monitor::config::Config;
 use crate::monitor::store::{self, Store};
 use crate::monitor::watch::Watched;
-use crate::monitor::{Monitor, MonitorConfig};
 use crate::runtime::{CodeCaching, Isolation, Loaded, Runtime, RuntimeConfig};
 use anyhow::Context;
 use hyper::service::service_fn;
@@ -80,7 +81,7 @@ pub struct ServeConfig {
     /// Where compiled code is kept.
     pub cache: CodeCaching,
     /// How models are monitored; not at all if none.
-    pub monitor: Option<MonitorConfig>,
+    pub monitor: Option<Config>,
     /// Where the monitor keeps its state.
     pub store: StoreChoice,
     /// Write a line for every request. Default: yes.
@@ -110,7 +111,7 @@ impl Default for ServeConfig {
             instances_max: runtime.instances_max,
             drain_timeout_ms: 30_000,
             cache: runtime.cache,
-            monitor: Some(MonitorConfig::default()),
+            monitor: Some(Config::default()),
             store: StoreChoice::Default,
             access_log: true,
             log_filter: "info".into(),
@@ -199,14 +200,6 @@ impl ServeConfig {
         }
     }
 
-    fn drift(&self) -> DriftAnswers {
-        let monitor = self.monitor.clone().unwrap_or_default();
-        DriftAnswers {
-            window: monitor.window,
-            thresholds: monitor.thresholds,
-        }
-    }
-
     fn http(&self) -> HttpLimits {
         HttpLimits {
             body_bytes_max: self.body_bytes_max,
@@ -233,10 +226,12 @@ impl ServeConfig {
 pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Result<()> {
     config.check()?;
     let _log = log::start(&config)?;
-    let loading = config.clone();
+    // This process among those that share its store.
+    let writer = uuid::Uuid::now_v7().simple().to_string();
+    let (loading, loading_writer) = (config.clone(), writer.clone());
     // Compiling keeps a thread busy for seconds, during which a signal should
     // still be heard.
-    let loading = tokio::task::spawn_blocking(move || load(&artifacts, &loading));
+    let loading = tokio::task::spawn_blocking(move || load(&artifacts, &loading, &loading_writer));
     let mut signals = Signals::new()?;
     // Bound before and opened after loading: an address in use is told at
     // once, and no client waits for a model that compiles.
@@ -253,13 +248,12 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
         Some(monitor) => {
             let watched = models.iter().filter_map(Served::watched).cloned().collect();
             let store = store.context("the monitor has no store")?;
-            Some(Arc::new(
-                Monitor::start(watched, store, monitor).context("can't start the monitor")?,
-            ))
+            let monitor = Monitor::start(watched, store, monitor.clone(), &writer).map_err(ConfigError)?;
+            Some(Arc::new(monitor))
         }
         None => None,
     };
-    let server = Arc::new(Server::new(models, &config.http(), config.drift()));
+    let server = Arc::new(Server::new(models, &config.http(), monitor.clone()));
     let (stop, stopped) = watch::channel(());
     let connections = Connections {
         builder: Arc::new(builder(&config)),
@@ -295,7 +289,11 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
 }
 
 /// Opens the store and loads every model; the first is at the root.
-fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<(Vec<Served>, Option<Arc<dyn Store>>)> {
+fn load(
+    artifacts: &[PathBuf],
+    config: &ServeConfig,
+    writer: &str,
+) -> anyhow::Result<(Vec<Served>, Option<Arc<dyn Store>>)> {
     let mut opened = Vec::with_capacity(artifacts.len());
     for path in artifacts {
         let artifact = Artifact::open(path).with_context(|| path.display().to_string())?;
@@ -303,8 +301,6 @@ fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<(Vec<Serv
     }
     check_names(opened.iter().map(|(_, artifact)| artifact.manifest.name.as_str()))?;
     let store = config.monitor.as_ref().map(|_| open_store(config)).transpose()?;
-    // Who writes into the store: this process, and no other.
-    let writer = uuid::Uuid::now_v7().simple().to_string();
     let runtime = Runtime::new(config.runtime())?;
     let mut models = Vec::with_capacity(opened.len());
     for (path, artifact) in opened {
@@ -322,7 +318,7 @@ fn load(artifacts: &[PathBuf], config: &ServeConfig) -> anyhow::Result<(Vec<Serv
         );
         let watch = config.monitor.as_ref().zip(store.as_ref()).map(|(monitor, store)| {
             let (manifest, sha256) = (artifact.manifest.clone(), artifact.bundle_sha256.clone());
-            let (watch, store, writer) = (monitor.watch.clone(), Arc::clone(store), writer.clone());
+            let (watch, store, writer) = ((&monitor.monitor).into(), Arc::clone(store), writer.to_owned());
             move |counters| Watched::new(manifest, sha256, counters, watch, store, writer)
         });
         models.push(Served::new(&artifact, loaded, models.is_empty(), watch));

@@ -4,6 +4,7 @@
 
 use super::id::RequestId;
 use super::{Answer, Served, Server, body, text};
+use crate::monitor::config::duration_text;
 use crate::monitor::feedback::{Entry, Feedback, Outcome};
 use crate::monitor::span;
 use crate::monitor::status::Question;
@@ -27,16 +28,18 @@ const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 impl Server {
     /// `GET /drift?window=1h&source=spin`
     pub(super) async fn drift(&self, model: &Arc<Served>, head: &Parts, id: &RequestId) -> Answer {
-        let question = match question(head.uri.query().unwrap_or(""), self.drift.window) {
-            Ok(question) => question,
-            Err(problem) => return Answer::problem(problem, id),
-        };
         let watched = match watched(model) {
             Ok(watched) => watched,
             Err(problem) => return Answer::problem(problem, id),
         };
-        let thresholds = self.drift.thresholds.clone();
-        match blocking(move || watched.status(&question, &thresholds)).await {
+        let Some(monitor) = self.monitor.clone() else {
+            return Answer::problem(unwatched(), id);
+        };
+        let question = match question(head.uri.query().unwrap_or(""), monitor.window()) {
+            Ok(question) => question,
+            Err(problem) => return Answer::problem(problem, id),
+        };
+        match blocking(move || monitor.status(&watched, &question)).await {
             Ok(status) => json(StatusCode::OK, &status),
             Err(problem) => Answer::problem(problem, id),
         }
@@ -130,10 +133,11 @@ impl Server {
 }
 
 fn watched(model: &Served) -> Result<Arc<Watched>, Problem> {
-    model
-        .watched
-        .clone()
-        .ok_or_else(|| Problem::new(Kind::NoCollector, "this server was started without monitoring"))
+    model.watched.clone().ok_or_else(unwatched)
+}
+
+fn unwatched() -> Problem {
+    Problem::new(Kind::NoCollector, "this server was started without monitoring")
 }
 
 /// Reads the query of `/drift`.
@@ -156,9 +160,9 @@ fn question(query: &str, default: Duration) -> Result<Question, Problem> {
     if !(WINDOW_MIN..=WINDOW_MAX).contains(&window) {
         return Err(wrong(format!(
             "query parameter \"window\": expected a duration from {} to {} but got {}",
-            span::text(WINDOW_MIN),
-            span::text(WINDOW_MAX),
-            span::text(window)
+            duration_text(WINDOW_MIN),
+            duration_text(WINDOW_MAX),
+            duration_text(window)
         )));
     }
     let source = query_value(query, "source").map(str::to_owned);

@@ -3,6 +3,7 @@
 //! reference's shares. Beside them what the monitor of this host computed last.
 
 use super::Subject;
+use crate::monitor::alerts::AlertState;
 use crate::monitor::watch::Watched;
 use modelet::api::metrics::Exposition;
 use modelet::drift::report::{ColumnReport, State};
@@ -230,6 +231,18 @@ fn computed(out: &mut Exposition, watching: &[Watching<'_>]) {
         for (name, value) in model.watched.manifest().baseline.iter().flat_map(|b| &b.metrics) {
             let labels = model.subject.labels(&[("metric", name)]);
             out.sample("modelet_performance_baseline", &labels, value);
+        }
+    }
+    out.family(
+        "modelet_alert_firing",
+        "gauge",
+        "1 for each alert that fires, by rule and by what the rule is about.",
+    );
+    for (model, status) in &latest {
+        for alert in status.alerts.iter().filter(|alert| alert.state == AlertState::Firing) {
+            let subject = alert.subject.as_deref().unwrap_or("");
+            let labels = model.subject.labels(&[("rule", &alert.rule), ("subject", subject)]);
+            out.sample("modelet_alert_firing", &labels, 1);
         }
     }
     out.family(

@@ -137,6 +137,13 @@ impl Traffic {
         }
     }
 
+    /// Requests by latency: the upper edge of each bucket in milliseconds, the
+    /// last one infinite, and how many fell into it.
+    pub fn latency_ms(&self) -> Vec<(f64, u64)> {
+        let edges = LATENCY_BUCKETS_S.iter().map(|bound| bound * 1e3);
+        edges.chain([f64::INFINITY]).zip(self.latency.iter().copied()).collect()
+    }
+
     /// All requests.
     pub fn requests(&self) -> u64 {
         self.statuses.values().sum()

@@ -1,7 +1,10 @@
 //! The body of `GET /drift`: the report on drift, and what else the host knows
 //! of a model in a window.
 
+use super::alerts::AlertReport;
+use super::config::duration_text;
 use super::observed::Traffic;
+use super::rules;
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
@@ -40,8 +43,13 @@ pub struct Status {
     pub prediction_reference: PredictionReference,
     /// Requests.
     pub traffic: TrafficStatus,
+    /// Requests by latency: upper edges in milliseconds, and counts.
+    #[serde(skip)]
+    pub latency: Vec<(f64, u64)>,
     /// What ground truth says, as far as there is any.
     pub performance: PerformanceStatus,
+    /// The alerts of the model, those that fire first.
+    pub alerts: Vec<AlertReport>,
 }
 
 /// The rows of a source.
@@ -178,7 +186,7 @@ impl Watched {
         self.learn()?;
         let (from, to) = self.recent(question.window);
         let span = Span {
-            name: span::text(question.window),
+            name: duration_text(question.window),
             from,
             to,
         };
@@ -218,6 +226,7 @@ impl Watched {
                 })
                 .collect(),
             prediction_reference: self.prediction_reference()?,
+            latency: observed.traffic.latency_ms(),
             traffic: TrafficStatus::new(
                 &observed.traffic,
                 counts.answered + counts.rejected,
@@ -225,6 +234,54 @@ impl Watched {
             ),
             performance: self.performance(window.from, window.to, host_rows, counts.columns.last())?,
             report,
+            alerts: Vec::new(),
+        })
+    }
+
+    /// What rules look at of a window that has ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn evaluation(&self, span: &Span, thresholds: &Thresholds) -> Result<rules::Evaluation> {
+        let status = self.status_of(span, None, thresholds)?;
+        let performance = &status.performance;
+        let truth = rules::Truth {
+            rows: performance.measured.labelled,
+            coverage: performance.coverage,
+            metrics: performance
+                .measured
+                .metrics
+                .iter()
+                .map(|(name, metric)| {
+                    let value = rules::MetricValue {
+                        value: metric.value,
+                        baseline: metric.baseline,
+                        low: metric.low,
+                        high: metric.high,
+                        rows: metric.rows,
+                    };
+                    (name.clone(), value)
+                })
+                .collect(),
+            cusum: performance.cusum.as_ref().map(|cusum| rules::Cusum {
+                value: cusum.value,
+                limit: cusum.limit,
+            }),
+        };
+        Ok(rules::Evaluation {
+            model: self.manifest().name.clone(),
+            version: self.manifest().version.clone(),
+            window: (span.from, span.to),
+            requests: status.traffic.requests,
+            errors: status.traffic.server_errors,
+            rows: status.report.rows,
+            rejected: status.report.rejected,
+            p50_ms: status.traffic.p50_ms,
+            p95_ms: status.traffic.p95_ms,
+            p99_ms: status.traffic.p99_ms,
+            latency: status.latency.clone(),
+            truth: Some(truth),
+            report: Some(status.report),
         })
     }
 

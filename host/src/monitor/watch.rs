@@ -1,6 +1,7 @@
 //! Watches the models of one process: collects what was counted into buckets
 //! of time, keeps predictions until their labels come, and answers for windows.
 
+use super::config::MonitorConfig;
 use super::feedback::{self, Entry, Outcome};
 use super::observed::Observed;
 use super::span;
@@ -18,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
-/// Fine buckets in a coarse one.
-const FINE_IN_COARSE: u32 = 60;
+/// The length of a coarse bucket.
+const COARSE_S: u32 = 3600;
 /// Predictions that wait for the store at most; more are not kept.
 const QUEUED_MAX: usize = 1 << 20;
 /// Closed buckets that wait for a store that fails, at most.
@@ -32,10 +33,10 @@ const LABEL_TRIES: usize = 4;
 /// How models are watched.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
-    /// The length of a fine bucket, in seconds; a coarse one has sixty times
-    /// it. Default: 60.
+    /// The length of a fine bucket, in seconds, of which an hour is a multiple;
+    /// a coarse one is an hour. Default: 60.
     pub bucket_s: u32,
-    /// How long fine buckets are kept. Default: 25 hours.
+    /// How long fine buckets are kept. Default: 2 days.
     pub keep_fine: Duration,
     /// How long coarse buckets are kept. Default: 90 days.
     pub keep_coarse: Duration,
@@ -47,22 +48,18 @@ pub struct WatchConfig {
     pub learn_rows: u64,
 }
 
-impl Default for WatchConfig {
-    fn default() -> WatchConfig {
+impl From<&MonitorConfig> for WatchConfig {
+    fn from(config: &MonitorConfig) -> WatchConfig {
         WatchConfig {
-            bucket_s: 60,
-            keep_fine: Duration::from_secs(25 * 3600),
-            keep_coarse: Duration::from_secs(90 * 86_400),
-            keep_predictions: Duration::from_secs(7 * 86_400),
+            bucket_s: config.bucket.as_secs().clamp(1, COARSE_S.into()) as u32,
+            keep_fine: config.retention.buckets,
+            keep_coarse: config.retention.hours,
+            keep_predictions: match config.feedback.enabled {
+                true => config.feedback.keep,
+                false => Duration::ZERO,
+            },
             learn_rows: 1000,
         }
-    }
-}
-
-impl WatchConfig {
-    /// The length of a coarse bucket, in seconds.
-    pub fn coarse_s(&self) -> u32 {
-        self.bucket_s * FINE_IN_COARSE
     }
 }
 
@@ -309,7 +306,7 @@ impl Watched {
     }
 
     fn add(&self, inner: &mut Inner, source: &str, time: u64, observed: &Observed) {
-        for seconds in [self.config.bucket_s, self.config.coarse_s()] {
+        for seconds in [self.config.bucket_s, COARSE_S] {
             let start = time - time % u64::from(seconds);
             let open = inner.open.entry((source.to_owned(), seconds, start)).or_default();
             open.observed.merge(observed);
@@ -338,7 +335,7 @@ impl Watched {
         }
         for (seconds, keep) in [
             (self.config.bucket_s, self.config.keep_fine),
-            (self.config.coarse_s(), self.config.keep_coarse),
+            (COARSE_S, self.config.keep_coarse),
         ] {
             let parts: Vec<Part> = inner
                 .open
@@ -439,7 +436,7 @@ impl Watched {
 
     /// The buckets that make up a window: their length, the first and the end.
     fn spans(&self, from: u64, to: u64) -> Vec<(u32, u64, u64)> {
-        let (fine, coarse) = (self.config.bucket_s, self.config.coarse_s());
+        let (fine, coarse) = (self.config.bucket_s, COARSE_S);
         let coarse_s = u64::from(coarse);
         let kept = span::now().saturating_sub(self.config.keep_fine.as_secs());
         let from = if from < kept { from - from % coarse_s } else { from };
@@ -541,7 +538,7 @@ impl Watched {
             row: joined.row,
             previous: joined.previous.clone(),
             value: feedback::encode(&joined.truth),
-            adds: [self.config.bucket_s, self.config.coarse_s()]
+            adds: [self.config.bucket_s, COARSE_S]
                 .into_iter()
                 .map(|seconds| (bucket(seconds), sums.clone()))
                 .collect(),
