@@ -650,6 +650,25 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_needs_a_threshold_passed() {
+        let manifest = two_features();
+        let counts = rows(&manifest, 120, 30..60);
+        let alert = |psi: f64, kl: Option<f64>| {
+            let thresholds = Thresholds {
+                psi,
+                kl,
+                ..Thresholds::default()
+            };
+            let report = report(&manifest, "00", &manifest.reference, &counts, &thresholds);
+            assert_eq!(report.features[0].state, State::Drifted);
+            (report.features[0].alert, report.alert)
+        };
+        assert_eq!(alert(100.0, None), (false, false));
+        assert_eq!(alert(100.0, Some(0.1)), (true, true));
+        assert_eq!(alert(100.0, Some(10.0)), (false, false));
+    }
+
+    #[test]
     fn the_groups_parts_are_the_psi() {
         let manifest = two_features();
         let counts = rows(&manifest, 77, 13..42);

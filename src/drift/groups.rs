@@ -176,7 +176,7 @@ fn labels_of_groups(column: &Column, groups: &[Option<u32>], edges: &[String], b
             let Some(from) = inside.next() else {
                 return String::new();
             };
-            let to = inside.last().unwrap_or(from);
+            let to = inside.next_back().unwrap_or(from);
             match (first, last) {
                 (true, true) => "all".to_owned(),
                 (true, false) if column.distinct => format!("≤ {}", edges[to - 1]),
