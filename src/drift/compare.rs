@@ -104,8 +104,14 @@ fn compare(column: &Column, feature: Option<u32>, current: &[u64], counts: &Coun
     let known = column.counts.len() == bins.len();
     let reference = if known { &column.counts } else { &nothing };
     let groups = groups::groups(column);
+    let (bin_labels, group_labels) = groups::all_labels(column, &groups);
     let values = compared(bins, current);
-    let reference_values = compared(bins, reference);
+    let reference_values = if *bins == Bins::unbounded() {
+        // All numbers are in one bin, where nothing can differ.
+        0
+    } else {
+        compared(bins, reference)
+    };
     let (group_reference, group_current) = (
         groups::group_counts(&groups, reference),
         groups::group_counts(&groups, current),
@@ -125,7 +131,7 @@ fn compare(column: &Column, feature: Option<u32>, current: &[u64], counts: &Coun
         reference_values,
         drift,
         quality: quality(column, feature, (values, reference_values), current, counts),
-        bins: groups::labels(column)
+        bins: bin_labels
             .into_iter()
             .enumerate()
             .map(|(bin, label)| {
@@ -140,7 +146,7 @@ fn compare(column: &Column, feature: Option<u32>, current: &[u64], counts: &Coun
                 }
             })
             .collect(),
-        groups: groups::group_labels(column)
+        groups: group_labels
             .into_iter()
             .zip(shares.0.iter().zip(&shares.1))
             .map(|(label, (&reference, &current))| GroupReport {
@@ -645,12 +651,38 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_needs_a_threshold_passed() {
+        let manifest = two_features();
+        let counts = rows(&manifest, 120, 30..60);
+        let alert = |psi: f64, kl: Option<f64>| {
+            let thresholds = Thresholds {
+                psi,
+                kl,
+                ..Thresholds::default()
+            };
+            let report = report(&manifest, "00", &manifest.reference, &counts, &thresholds);
+            assert_eq!(report.features[0].state, State::Drifted);
+            (report.features[0].alert, report.alert)
+        };
+        assert_eq!(alert(100.0, None), (false, false));
+        assert_eq!(alert(100.0, Some(0.1)), (true, true));
+        assert_eq!(alert(100.0, Some(10.0)), (false, false));
+    }
+
+    #[test]
     fn the_groups_parts_are_the_psi() {
         let manifest = two_features();
-        let report = look(&manifest, &rows(&manifest, 77, 13..42));
-        for column in &report.features {
-            let sum: f64 = column.groups.iter().map(|group| group.psi).sum();
-            assert!((sum - column.drift.as_ref().unwrap().psi).abs() < 1e-12);
+        let counts = rows(&manifest, 77, 13..42);
+        let report = look(&manifest, &counts);
+        for (index, report) in report.features.iter().enumerate() {
+            let psi = report.drift.as_ref().unwrap().psi;
+            let sum: f64 = report.groups.iter().map(|group| group.psi).sum();
+            assert!((sum - psi).abs() < 1e-12);
+            // As who has the counts of groups only computes it.
+            let column = &manifest.reference.columns[index];
+            let current = groups::group_counts(&groups::groups(column), &counts.columns[index]);
+            let again = stats::psi(&groups::reference_ratios(column), &stats::smoothed(&current));
+            assert!((again - psi).abs() < 1e-12);
         }
     }
 
@@ -708,6 +740,19 @@ mod tests {
         );
         assert_eq!(report.verdict, "There is no reference to compare with.");
         assert!(report.features[0].groups.is_empty());
+    }
+
+    #[test]
+    fn a_score_whose_bins_are_not_known_has_no_reference() {
+        let mut manifest = two_features();
+        let score = &mut manifest.reference.columns[2];
+        score.bins = Bins::unbounded();
+        score.counts = vec![0, 500, 0, 0, 0, 0];
+        let mut counts = rows(&manifest, 0, 0..1);
+        counts.answered = 100;
+        counts.columns[2][1] = 100;
+        let score = &look(&manifest, &counts).predictions[0];
+        assert_eq!((score.state, score.drift.as_ref()), (State::NoReference, None));
     }
 
     #[test]
@@ -769,6 +814,55 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["features"][0]["state"], "drifted");
         assert!(value["features"][0]["psi"].is_f64());
+    }
+
+    #[test]
+    fn any_counts_give_a_report_of_finite_numbers() {
+        let mut state = 1u64;
+        let mut next = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for _ in 0..300 {
+            let mut columns = Vec::new();
+            for name in ["a", "b", "c"] {
+                let distinct = 1 << next(10);
+                let values: Vec<f64> = (0..next(90)).map(|_| next(distinct) as f64).collect();
+                columns.push(match next(3) {
+                    0 => {
+                        let categories = (0..next(70)).map(|code| Category::Code(code as f64)).collect();
+                        Column::new(name, Bins::from_categories(categories))
+                    }
+                    _ => Column::of_numbers(name, &values),
+                });
+            }
+            // Sizes from nothing to what a year of a large fleet brings.
+            let mut fill = |column: &Column| -> Vec<u64> {
+                let size = 1 << [0, 1, 4, 12, 34][next(5) as usize];
+                (0..column.bins.len()).map(|_| next(2) * next(size)).collect()
+            };
+            let currents: Vec<Vec<u64>> = columns.iter().map(&mut fill).collect();
+            for column in &mut columns {
+                column.counts = fill(column);
+            }
+            let manifest = model(columns);
+            let mut counts = Counts::new(&manifest.reference);
+            counts.answered = currents.iter().map(|counts| counts.iter().sum()).max().unwrap_or(0);
+            counts.rejected = next(50);
+            counts.faults.insert((Some(1), FaultCode::Range), counts.rejected);
+            counts.columns[..3].clone_from_slice(&currents);
+            let report = look(&manifest, &counts);
+            // What is not finite would be null, and not come back.
+            let json = serde_json::to_string(&report).unwrap();
+            assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+            for figures in report.features.iter().filter_map(|column| column.drift.as_ref()) {
+                assert!(figures.psi >= 0.0 && figures.kl >= 0.0 && (0.0..=1.0).contains(&figures.js_distance));
+                assert!((0.0..=1.0).contains(&figures.p) && figures.p <= figures.adjusted_p + 1e-15);
+                assert!(figures.wasserstein.is_none_or(|distance| distance >= 0.0));
+            }
+        }
     }
 
     #[test]

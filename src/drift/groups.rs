@@ -106,20 +106,39 @@ pub(super) fn range(bins: &Bins, bin: usize) -> Option<(f64, f64)> {
 /// `unseen`, `not_finite`. Where a category has one of these names, brackets are
 /// put around the bin's.
 pub fn labels(column: &Column) -> Vec<String> {
+    bin_labels(column, &edge_labels(&column.bins))
+}
+
+/// The name of each group of a column, for people: `< 12`, `[12, 30)`, `≥ 30`;
+/// a category; `other`.
+pub fn group_labels(column: &Column) -> Vec<String> {
+    let edges = edge_labels(&column.bins);
+    labels_of_groups(column, &groups(column), &edges, &bin_labels(column, &edges))
+}
+
+/// [`labels`] and [`group_labels`] at once.
+pub(super) fn all_labels(column: &Column, groups: &[Option<u32>]) -> (Vec<String>, Vec<String>) {
+    let edges = edge_labels(&column.bins);
+    let bins = bin_labels(column, &edges);
+    let groups = labels_of_groups(column, groups, &edges, &bins);
+    (bins, groups)
+}
+
+fn bin_labels(column: &Column, edges: &[String]) -> Vec<String> {
     let mut labels = Vec::with_capacity(column.bins.len());
     let mut fixed: Vec<&str> = Vec::new();
     match &column.bins {
-        bins @ Bins::Numeric { cuts, .. } => {
-            let write = writer(bins);
+        Bins::Numeric { .. } => {
             labels.push("below".to_owned());
-            for bin in 1..=cuts.len() + 1 {
-                let Some((from, to)) = range(bins, bin) else { continue };
-                labels.push(match bin > cuts.len() {
-                    _ if column.distinct || from == to => write(from),
-                    false => format!("[{}, {})", write(from), write(to)),
-                    true => format!("[{}, {}]", write(from), write(to)),
-                });
-            }
+            let last = edges.len() - 2;
+            labels.extend(edges.windows(2).enumerate().map(|(at, edges)| {
+                let (from, to) = (&edges[0], &edges[1]);
+                match at == last {
+                    _ if column.distinct || from == to => from.clone(),
+                    false => format!("[{from}, {to})"),
+                    true => format!("[{from}, {to}]"),
+                }
+            }));
             fixed.push("above");
         }
         Bins::Categorical { values } => {
@@ -138,36 +157,34 @@ pub fn labels(column: &Column) -> Vec<String> {
     labels
 }
 
-/// The name of each group of a column, for people: `< 12`, `[12, 30)`, `≥ 30`;
-/// a category; `other`.
-pub fn group_labels(column: &Column) -> Vec<String> {
-    let groups = groups(column);
-    let names = labels(column);
-    let count = group_counts(&groups, &column.counts).len();
-    let write = writer(&column.bins);
-    (0..count as u32)
+fn labels_of_groups(column: &Column, groups: &[Option<u32>], edges: &[String], bins: &[String]) -> Vec<String> {
+    let count = groups.iter().flatten().max().map_or(0, |&last| last + 1);
+    (0..count)
         .map(|group| {
-            let of_group = |bin: &usize| groups[*bin] == Some(group);
-            let mut members = (0..groups.len()).filter(of_group);
-            let Bins::Numeric { .. } = column.bins else {
+            let mut members = (0..groups.len()).filter(|&bin| groups[bin] == Some(group));
+            let (first, last) = (group == 0, group + 1 == count);
+            if let Bins::Categorical { .. } = column.bins {
                 // The last group is named after the bin that is always in it.
-                return match group as usize + 1 == count {
-                    true => names[usize::from(column.bins.rest())].clone(),
-                    false => members.next().map(|bin| names[bin].clone()).unwrap_or_default(),
+                let bin = match last {
+                    true => Some(usize::from(column.bins.rest())),
+                    false => members.next(),
                 };
-            };
-            let ranges: Vec<(f64, f64)> = members.filter_map(|bin| range(&column.bins, bin)).collect();
-            let (Some(&(from, _)), Some(&(last_from, to))) = (ranges.first(), ranges.last()) else {
+                return bin.map(|bin| bins[bin].clone()).unwrap_or_default();
+            }
+            // The bins inside the seen range: number i has edges i - 1 and i.
+            let mut inside = members.filter(|&bin| (1..edges.len()).contains(&bin));
+            let Some(from) = inside.next() else {
                 return String::new();
             };
-            match (group == 0, group as usize + 1 == count) {
+            let to = inside.next_back().unwrap_or(from);
+            match (first, last) {
                 (true, true) => "all".to_owned(),
-                (true, false) if column.distinct => format!("≤ {}", write(last_from)),
-                (true, false) => format!("< {}", write(to)),
-                (false, true) => format!("≥ {}", write(from)),
-                (false, false) if column.distinct && from == last_from => write(from),
-                (false, false) if column.distinct => format!("{} to {}", write(from), write(last_from)),
-                (false, false) => format!("[{}, {})", write(from), write(to)),
+                (true, false) if column.distinct => format!("≤ {}", edges[to - 1]),
+                (true, false) => format!("< {}", edges[to]),
+                (false, true) => format!("≥ {}", edges[from - 1]),
+                (false, false) if column.distinct && from == to => edges[from - 1].clone(),
+                (false, false) if column.distinct => format!("{} to {}", edges[from - 1], edges[to - 1]),
+                (false, false) => format!("[{}, {})", edges[from - 1], edges[to]),
             }
         })
         .collect()
@@ -181,21 +198,23 @@ pub(super) fn plain(category: &Category) -> String {
     }
 }
 
-/// Writes edges with as few digits as tell them apart, at least four.
-fn writer(bins: &Bins) -> impl Fn(f64) -> String {
-    let mut edges = Vec::new();
-    if let Bins::Numeric { min, cuts, max } = bins {
-        edges.push(*min);
-        edges.extend(cuts);
-        edges.push(*max);
-        edges.dedup();
-    }
-    let differ = |digits: &usize| {
-        let written: Vec<String> = edges.iter().map(|&edge| number(edge, *digits)).collect();
-        written.windows(2).all(|pair| pair[0] != pair[1])
+/// The edges of numeric bins, min and max with them, with as many digits as tell
+/// neighbours apart, at least four.
+fn edge_labels(bins: &Bins) -> Vec<String> {
+    let Bins::Numeric { min, cuts, max } = bins else {
+        return Vec::new();
     };
-    let digits = (4..17).find(differ).unwrap_or(17);
-    move |value| number(value, digits)
+    let edges: Vec<f64> = std::iter::once(*min)
+        .chain(cuts.iter().copied())
+        .chain([*max])
+        .collect();
+    // Numbers of d digits are at most 10^(1 - d) of their size apart.
+    let digits = edges.windows(2).filter(|pair| pair[0] < pair[1]).map(|pair| {
+        let size = pair[0].abs().max(pair[1].abs());
+        libm::ceil(1.0 + libm::log10(size / (pair[1] - pair[0]))).clamp(4.0, 17.0) as usize
+    });
+    let digits = digits.max().unwrap_or(4);
+    edges.into_iter().map(|edge| number(edge, digits)).collect()
 }
 
 /// A number with at most so many significant digits.
@@ -307,8 +326,8 @@ mod tests {
             [
                 "below",
                 "[0.12345, 0.12346)",
-                "[0.12346, 0.33333)",
-                "[0.33333, 0.5)",
+                "[0.12346, 0.333333)",
+                "[0.333333, 0.5)",
                 "0.5",
                 "above"
             ]

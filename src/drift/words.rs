@@ -111,7 +111,8 @@ fn features(report: &Report) -> String {
             "The features have no reference to compare with".to_owned()
         }
         (_, 0) => "No feature has enough values to tell".to_owned(),
-        (0, 1) => "The feature that can be compared has not drifted".to_owned(),
+        (0, _) if count == 1 => format!("{} has not drifted", report.features[0].name),
+        (_, _) if count == 1 => format!("{} drifted", drifted[0]),
         (0, _) => format!("None of {count} features drifted"),
         (1, _) => format!("1 of {count} features drifted: {}", drifted[0]),
         (some, _) => format!("{some} of {count} features drifted: {}", list(&drifted)),

@@ -215,7 +215,7 @@ fn model_weeks(full: bool) -> bool {
     println!("\nFalse alerts a model-week: a column alerts in 2 of 3 consecutive windows of 1 h\n");
     println!("| rows an hour | model-weeks | false alerts | a model-week | upper end of its 95 % interval |");
     println!("| ---: | ---: | ---: | ---: | ---: |");
-    for (rows, weeks) in [(20, 1000), (50, 1000), (100, 1000), (500, 500), (5000, 100)] {
+    for (rows, weeks) in [(20, 500), (50, 1000), (100, 500), (500, 200), (5000, 20)] {
         let weeks = match full {
             true => weeks,
             false if rows == 50 => 2,
