@@ -412,6 +412,9 @@ pub struct ServeArgs {
         hide_env_values = true
     )]
     pub log_format: LogFormatArg,
+    /// What is monitored, who is told, when a new model is asked for
+    #[arg(long, value_name = "modelet.toml", env = "MODELET_CONFIG", hide_env_values = true, value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
     /// Where the monitor keeps its state: a file, redis://HOST:PORT/DB for a
     /// fleet, or memory [default: a file of this user for the first address]
     #[arg(long, value_name = "STORE", env = "MODELET_STORE", hide_env_values = true)]

@@ -2,9 +2,11 @@
 
 use super::Status;
 use crate::cli::{IsolateArg, ServeArgs};
+use crate::monitor::config::Config;
 use crate::runtime::{CodeCaching, Isolation};
 use crate::serve::{ConfigError, ServeConfig, StoreChoice, serve};
 use anyhow::Context;
+use std::path::Path;
 
 pub fn run(args: ServeArgs) -> anyhow::Result<Status> {
     let models = args.models.clone();
@@ -21,6 +23,17 @@ pub fn run(args: ServeArgs) -> anyhow::Result<Status> {
 
 fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
     let default = ServeConfig::default();
+    let monitor = match &args.config {
+        Some(path) => Some(read(path)?),
+        None => default.monitor,
+    };
+    let monitor = monitor.filter(|config| config.monitor.enabled && !args.no_monitor);
+    let configured = monitor.as_ref().and_then(|config| config.monitor.store.as_ref());
+    let store = match (args.store, configured) {
+        (Some(store), _) => StoreChoice::At(store),
+        (None, Some(store)) => StoreChoice::At(store.get().map_err(ConfigError)?),
+        (None, None) => StoreChoice::Default,
+    };
     let config = ServeConfig {
         listen: match args.listen.is_empty() {
             true => default.listen,
@@ -42,11 +55,8 @@ fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
             true => CodeCaching::Off,
             false => CodeCaching::Default,
         },
-        monitor: default.monitor.filter(|_| !args.no_monitor),
-        store: match args.store {
-            Some(store) => StoreChoice::At(store),
-            None => StoreChoice::Default,
-        },
+        monitor,
+        store,
         access_log: !args.no_access_log,
         log_filter: args.log,
         log_format: args.log_format.into(),
@@ -54,6 +64,16 @@ fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
     };
     config.check()?;
     Ok(config)
+}
+
+/// Reads `modelet.toml`; all that is wrong in it is told at once.
+fn read(path: &Path) -> Result<Config, ConfigError> {
+    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError(named(&error)))?;
+    Config::parse(&text).map_err(|faults| {
+        let lines: Vec<String> = faults.0.iter().map(|fault| named(fault)).collect();
+        ConfigError(lines.join("\n"))
+    })
 }
 
 #[cfg(test)]

@@ -14,8 +14,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-pub use read::SECTIONS;
-
 /// All that is configured of the monitor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Config {

@@ -729,7 +729,7 @@ pub(crate) mod tests {
     use super::*;
     use modelet::drift::report::{ColumnKind, DriftFigures, Quality, Test, Thresholds};
 
-    pub(crate) fn share(count: u64, share: f64, reference_share: f64, state: State) -> ShareReport {
+    pub(crate) fn share(count: u64, share: f64, reference_share: f64, state: QualityState) -> ShareReport {
         ShareReport {
             count,
             share,
@@ -741,7 +741,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn column(name: &str, state: State, psi: f64) -> ColumnReport {
-        let none = share(0, 0.0, 0.0, State::Stable);
+        let none = share(0, 0.0, 0.0, QualityState::Good);
         ColumnReport {
             name: name.into(),
             kind: ColumnKind::Numeric,
@@ -759,9 +759,14 @@ pub(crate) mod tests {
                 p: 0.001,
                 adjusted_p: 0.01,
                 threshold: 0.1,
+                direction: None,
+                reference_median: None,
+                median: None,
+                top_groups: Vec::new(),
+                moved: String::new(),
             }),
             quality: Quality {
-                state: State::Stable,
+                state: QualityState::Good,
                 missing: none.clone(),
                 out_of_range: none.clone(),
                 unseen: none.clone(),
@@ -779,6 +784,8 @@ pub(crate) mod tests {
             sha256: "ab".into(),
             state: State::Stable,
             alert: features.iter().any(|f| f.alert),
+            quality: QualityState::Good,
+            attribution: Vec::new(),
             verdict: String::new(),
             window: None,
             rows: 500,
@@ -832,8 +839,8 @@ pub(crate) mod tests {
     #[test]
     fn data_quality_names_what_is_bad() {
         let mut bad = column("income", State::Stable, 0.0);
-        bad.quality.state = State::Drifted;
-        bad.quality.missing = share(100, 0.2, 0.01, State::Drifted);
+        bad.quality.state = QualityState::Bad;
+        bad.quality.missing = share(100, 0.2, 0.01, QualityState::Bad);
         let e = Evaluation {
             report: Some(report(vec![bad])),
             ..Evaluation::default()
@@ -990,7 +997,7 @@ pub(crate) mod tests {
 
         for (count, expected) in [(30, Outcome::Clean), (50, Outcome::Bad)] {
             let mut new = column("purpose", State::Stable, 0.0);
-            new.quality.unseen = share(count, count as f64 / 500.0, 0.01, State::Stable);
+            new.quality.unseen = share(count, count as f64 / 500.0, 0.01, QualityState::Good);
             let e = Evaluation {
                 report: Some(report(vec![new])),
                 ..Evaluation::default()

@@ -9,7 +9,7 @@ use super::outbox::{Outbox, Settings};
 use super::rules::tests::{column, report, share};
 use super::rules::{Cusum, Evaluation, Kind, MetricValue, Rule, Truth};
 use super::store::{Change, Label, Labelled, Part, Result, Store, StoreError, Sums};
-use modelet::drift::report::State;
+use modelet::drift::report::{QualityState, State};
 use receivers::{HttpSink, SmtpSink};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -564,7 +564,7 @@ models = [\"credit\"]
         cusum: Some(Cusum { value: 9.0, limit: 5.0 }),
     });
     let features = &mut e.report.as_mut().unwrap().features;
-    features[0].quality.unseen = share(100, 0.2, 0.0, State::Drifted);
+    features[0].quality.unseen = share(100, 0.2, 0.0, QualityState::Bad);
     engine.evaluate(&e, end(&e)).unwrap();
     let mut messages = store.take();
     messages.sort_by_key(|m| m["receiver"].to_string());

@@ -9,10 +9,6 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The sections that a file may have besides those read here; they are read
-/// elsewhere.
-pub const SECTIONS: [&str; 1] = ["serve"];
-
 /// The text and what is wrong with it.
 struct Document<'a> {
     text: &'a str,
@@ -281,15 +277,10 @@ impl<'a> Section<'a> {
     }
 
     fn finish(self) {
-        self.finish_with(&[]);
-    }
-
-    fn finish_with(self, others: &[&str]) {
         for name in self.table.keys() {
             let key: &str = name.get_ref();
-            if !self.asked.contains(&key) && !others.contains(&key) {
-                let known: Vec<&str> = self.asked.iter().chain(others).copied().collect();
-                let message = format!("unknown key; expected one of {}", known.join(", "));
+            if !self.asked.contains(&key) {
+                let message = format!("unknown key; expected one of {}", self.asked.join(", "));
                 self.document.fault(&self.path(key), name.span().start, message);
             }
         }
@@ -330,7 +321,7 @@ pub(super) fn config(text: &str) -> Result<Config, Faults> {
         if document.faults.borrow().is_empty() {
             references(&document, &table, &config);
         }
-        root.finish_with(&SECTIONS);
+        root.finish();
     }
     let mut faults = document.faults.into_inner();
     if faults.is_empty() {
@@ -955,7 +946,6 @@ mod tests {
     #[test]
     fn nothing_configured_is_the_defaults() {
         assert_eq!(Config::parse("").unwrap(), Config::default());
-        assert_eq!(Config::parse("[serve]\nlisten = \"x\"\n").unwrap(), Config::default());
     }
 
     #[test]
