@@ -1,13 +1,15 @@
 //! The OpenAPI 3.1 document of one model: its features by name, type, range
 //! and categories, so that a client made from it can't ask for anything else.
 
+mod monitoring;
+
 use crate::artifact::Artifact;
 use modelet::api::Kind;
 use modelet::signature::{Category, Feature, FeatureType, Labels, Manifest, ScoreKind, Task, Unknown};
 use modelet::validate::FaultCode;
 use serde_json::{Map, Value, json};
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 19] = [
     Kind::MalformedBody,
     Kind::InvalidFeatures,
     Kind::InvalidQuery,
@@ -21,6 +23,11 @@ const KINDS: [Kind; 14] = [
     Kind::DeadlineExceeded,
     Kind::NotReady,
     Kind::NoCollector,
+    Kind::UnknownPrediction,
+    Kind::InvalidLabel,
+    Kind::UnknownModel,
+    Kind::InvalidDelta,
+    Kind::StoreUnavailable,
     Kind::Internal,
 ];
 
@@ -37,9 +44,9 @@ pub(super) fn document(artifact: &Artifact, base: &str) -> String {
             "x-bundle-sha256": artifact.bundle_sha256,
         },
         "servers": [{ "url": base }],
-        "paths": paths(manifest, &example),
+        "paths": with(paths(manifest, &example), monitoring::paths()),
         "components": {
-            "schemas": schemas(manifest, &example),
+            "schemas": with(schemas(manifest, &example), monitoring::schemas(manifest)),
             "responses": {
                 "Problem": {
                     "description": "A refusal: what was wrong, all of it at once",
@@ -63,6 +70,13 @@ fn description(manifest: &Manifest) -> String {
     let features = manifest.features.len();
     let plural = if features == 1 { "" } else { "s" };
     format!("{what} from {features} feature{plural}. Every answer carries the request's id in x-request-id.")
+}
+
+fn with(mut object: Value, members: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    for (name, value) in members {
+        object[name] = value;
+    }
+    object
 }
 
 fn reference(schema: &str) -> Value {
@@ -160,7 +174,6 @@ fn paths(manifest: &Manifest, example: &Map<String, Value>) -> Value {
             &["404"],
         ),
         "/metrics": get("Counters for Prometheus", text("text/plain"), &[]),
-        "/drift": get("How far the live data is from the reference", object(), &["503"]),
         "/openapi.json": get("This document", object(), &[]),
     })
 }
