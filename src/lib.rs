@@ -20,7 +20,7 @@
 //! | [`record`], [`validate`] | bytes to typed columns, all faults at once |
 //! | [`program`], [`engine`], [`ops`] | the tabular engine: lowered models and their operators |
 //! | [`model`] | a loaded model, whichever engine runs it |
-//! | [`drift`] | frozen bins |
+//! | [`drift`] | frozen bins, counts, the statistics on them, ground truth |
 //! | [`api`] | requests and answers: JSON is written here, once |
 //!
 //! # Numbers
