@@ -321,6 +321,14 @@ pub enum Align {
     Right,
 }
 
+/// How wide a cell is on the terminal: colours take no room.
+fn width_of(cell: &str) -> usize {
+    let mut parts = cell.split('\x1b');
+    let plain = parts.next().map_or(0, UnicodeWidthStr::width);
+    let painted = parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.width()));
+    plain + painted.sum::<usize>()
+}
+
 /// Lays out rows of cells under a header, two spaces between the columns.
 ///
 /// ```
@@ -334,13 +342,13 @@ pub fn grid(output: &Output, header: &[(&str, Align)], rows: &[Vec<String>]) -> 
     let mut widths: Vec<usize> = header.iter().map(|(title, _)| title.width()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.width());
+            *width = (*width).max(width_of(cell));
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
         for ((cell, width), (_, align)) in cells.zip(&widths).zip(header) {
-            let pad = " ".repeat(width - cell.width());
+            let pad = " ".repeat(width - width_of(cell));
             line.push_str("  ");
             match align {
                 Align::Left => line.extend([cell, &pad]),
