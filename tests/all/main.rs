@@ -5,6 +5,7 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
+mod alerts;
 mod cli;
 mod monitor;
 mod outputs;

@@ -1,6 +1,7 @@
 //! What the tests share: paths, packed models, servers, a plain HTTP client.
 
 pub mod http;
+pub mod receivers;
 pub mod redis;
 pub mod server;
 
