@@ -180,7 +180,8 @@ fn what_a_receiver_missed_comes_when_it_is_back() {
         "alerts-missed.toml",
         &format!("[[notify.webhook]]\nurl = \"http://{address}/hook\"\n"),
     );
-    drop(hook);
+    // First it refuses, then it is gone.
+    hook.answer(503);
     let mut sender = Sender::new();
     let firing = || {
         let report = get(server.address, "/drift").json();
@@ -188,6 +189,10 @@ fn what_a_receiver_missed_comes_when_it_is_back() {
         alerts.iter().any(|a| a["rule"] == "accuracy" && a["state"] == "firing")
     };
     sender.until(&server, true, firing);
+    let refused = hook.wait(1);
+    assert_eq!(refused[0].path, "/hook");
+    assert_eq!(refused[0].headers["content-type"], "application/json");
+    drop(hook);
     let hook = HttpSink::http_at(address);
     sender.until(&server, true, || told(&hook, "firing") > 0);
     assert_eq!(told(&hook, "firing"), 1, "{:?}", statuses(&hook));

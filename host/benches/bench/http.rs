@@ -26,7 +26,7 @@ impl Subject {
         median(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a.cpu_us / b.cpu_us))
     }
 
-    fn row(&self, connections: usize, [hyper, stack, ..]: &[Subject; 5]) -> Result<Vec<String>> {
+    fn row(&self, connections: usize, [hyper, stack, ..]: &[Subject; 6]) -> Result<Vec<String>> {
         let mut times = Times::default();
         for round in &self.rounds {
             times.append(&round.times);
@@ -48,7 +48,7 @@ impl Subject {
 const TEXT: &str = "\
 `POST /predict` of the credit example: 20 features by name, bodies of about 500 bytes, rows that change from request \
 to request, connections kept alive. Each server is a process of its own; `serve` has its shipped defaults but for what \
-is said, with validation and observation on. They take turns for ROUNDS rounds of REQUESTS requests. Figures are \
+is said, with validation and monitoring on and the store in a file. They take turns for ROUNDS rounds of REQUESTS requests. Figures are \
 medians of the rounds, ratios are of the servers' processor time (user and kernel) in the same round. The stack without \
 a guest has the host's connections, routing, request ids, reading of bodies and headers, and gives the same answer to \
 every request; bare hyper does not read the body either. With 16 connections a server finds several requests each time \
@@ -69,7 +69,10 @@ pub fn measure(effort: Effort) -> Result<Section> {
             .args(arguments);
         Server::start(&mut command)
     };
-    let pooled = modelet(&["--no-access-log"])?;
+    let store = tempfile::tempdir()?;
+    let store = store.path().join("store.redb");
+    let store = store.to_str().context("the path is no text")?;
+    let pooled = modelet(&["--no-access-log", "--store", store])?;
     let answer = pooled.answer(requests.first().context("there are no rows")?)?;
     let baseline = |name: &str| Server::start(Command::new(env::current_exe()?).args([name, answer.as_str()]));
     let subject = |name, server| Subject {
@@ -81,6 +84,10 @@ pub fn measure(effort: Effort) -> Result<Section> {
         subject("bare hyper", baseline(baselines::HELLO)?),
         subject("same stack without a guest", baseline(baselines::STACK)?),
         subject("`serve --no-access-log`", pooled),
+        subject(
+            "`serve --no-access-log --no-monitor`",
+            modelet(&["--no-access-log", "--no-monitor"])?,
+        ),
         subject("`serve`", modelet(&[])?),
         subject(
             "`serve --no-access-log --isolate request`",
@@ -125,8 +132,8 @@ pub fn measure(effort: Effort) -> Result<Section> {
     Ok(section)
 }
 
-/// Bare hyper, the stack and the pooled server come first.
-fn targets([hyper, stack, pooled, ..]: &[Subject; 5]) -> Vec<Target> {
+/// Bare hyper, the stack, and the pooled server watched and not come first.
+fn targets([hyper, stack, pooled, unwatched, ..]: &[Subject; 6]) -> Vec<Target> {
     vec![
         Target {
             what: "processor time of `serve --no-access-log` to the same stack without a guest",
@@ -139,6 +146,12 @@ fn targets([hyper, stack, pooled, ..]: &[Subject; 5]) -> Vec<Target> {
             unit: "",
             measured: pooled.ratio(hyper),
             limit: Limit::AtMost(1.35),
+        },
+        Target {
+            what: "processor time of `serve --no-access-log` to the same without monitoring",
+            unit: "",
+            measured: pooled.ratio(unwatched),
+            limit: Limit::AtMost(1.03),
         },
     ]
 }
