@@ -314,6 +314,7 @@ impl Server {
             Some(Target::Every(Route::PredictBatch)) => self.predict(model, &head, body, true, &id).await,
             Some(Target::Feedback) => self.feedback(model, &head, body, &id).await,
             Some(Target::Observe) => self.observe(&head, body, &id).await,
+            Some(Target::Every(Route::Metrics)) => Arc::clone(&self).metrics(&head.headers, &id).await,
             Some(Target::Every(Route::Drift)) => self.drift(model, &head, &id).await,
             Some(target) => self.get(model, target, &head.headers, &id).await,
         };
@@ -455,7 +456,6 @@ impl Server {
             }
             Target::Every(Route::Ready) => ok(api::JSON, Bytes::from_static(b"{\"status\":\"ready\"}")),
             Target::Every(Route::ModelInfo) => ok(api::JSON, model.info.clone()),
-            Target::Every(Route::Metrics) => self.metrics(headers),
             Target::OpenApi => ok(api::JSON, model.openapi.clone()),
             Target::Docs => ok(HTML, Bytes::from_static(DOCS)),
             Target::Bundle => match model.bundle().await {
@@ -478,20 +478,27 @@ impl Server {
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Answer {
-        let subjects: Vec<metrics::Subject<'_>> = self
-            .models
-            .iter()
-            .map(|model| metrics::Subject {
-                name: &model.name,
-                version: &model.version,
-                sha256: &model.sha256,
-                features: &model.features,
-                counters: &model.counters,
-                watched: model.watched.as_deref(),
-            })
-            .collect();
-        let text = metrics::render(&subjects);
+    /// Prometheus' metrics, which wait for the monitor while it saves.
+    async fn metrics(self: Arc<Server>, headers: &HeaderMap, id: &RequestId) -> Answer {
+        let rendered = tokio::task::spawn_blocking(move || {
+            let subjects: Vec<metrics::Subject<'_>> = self
+                .models
+                .iter()
+                .map(|model| metrics::Subject {
+                    name: &model.name,
+                    version: &model.version,
+                    sha256: &model.sha256,
+                    features: &model.features,
+                    counters: &model.counters,
+                    watched: model.watched.as_deref(),
+                })
+                .collect();
+            let store = self.monitor.as_ref().and_then(|monitor| monitor.folder());
+            metrics::render(&subjects, store)
+        });
+        let Ok(text) = rendered.await else {
+            return Answer::problem(Problem::new(Kind::Internal, "the metrics can't be written"), id);
+        };
         let accept = self::text(headers, "accept").unwrap_or("");
         if accept.contains("application/openmetrics-text") {
             Answer::new(StatusCode::OK, metrics::OPENMETRICS, metrics::openmetrics(&text))

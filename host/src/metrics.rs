@@ -15,6 +15,7 @@ use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
 use modelet::drift::{Bins, Counts};
 use modelet::validate::FaultCode;
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -285,8 +286,9 @@ pub struct Subject<'a> {
     pub watched: Option<&'a Watched>,
 }
 
-/// All metrics, in Prometheus' text format.
-pub fn render(subjects: &[Subject<'_>]) -> String {
+/// All metrics, in Prometheus' text format. `folder` is where the monitor's
+/// file lies.
+pub fn render(subjects: &[Subject<'_>], folder: Option<&Path>) -> String {
     let mut out = Exposition::default();
     out.family(
         "modelet_build_info",
@@ -388,7 +390,7 @@ pub fn render(subjects: &[Subject<'_>]) -> String {
         );
     }
     drift::render(&mut out, subjects);
-    process::render(&mut out);
+    process::render(&mut out, folder);
     out.finish()
 }
 
@@ -466,14 +468,17 @@ mod tests {
         assert_eq!(observed.counts.faults[&(None, FaultCode::Syntax)], 1);
         assert_eq!(observed.traffic.statuses, [(200, 3200)].into());
         assert_eq!(observed.traffic.requests(), 3200);
-        let text = render(&[Subject {
-            name: "m",
-            version: "1",
-            sha256: "aa",
-            features: &["a".into(), "b\"".into()],
-            counters: &counters,
-            watched: None,
-        }]);
+        let text = render(
+            &[Subject {
+                name: "m",
+                version: "1",
+                sha256: "aa",
+                features: &["a".into(), "b\"".into()],
+                counters: &counters,
+                watched: None,
+            }],
+            None,
+        );
         for line in [
             r#"modelet_requests_total{model="m",version="1",route="/predict",status="200"} 3200"#,
             r#"modelet_requests_total{model="m",version="1",route="/health",status="other"} 3200"#,

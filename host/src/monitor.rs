@@ -34,6 +34,7 @@ use alerts::Alerts;
 use config::Config;
 use outbox::{Outbox, Settings};
 use status::{Question, Span, Status};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -111,6 +112,11 @@ impl Monitor {
             .first()
             .copied()
             .unwrap_or(Duration::from_secs(3600))
+    }
+
+    /// The folder of the store's file, if it has one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.shared.store.file()?.parent()
     }
 
     /// Answers a question about a model. Blocks.

@@ -1,11 +1,15 @@
 //! What the operating system says about this process, under the names that
-//! Prometheus' client libraries use. Where it says nothing, nothing is written.
+//! Prometheus' client libraries use, about its control group (version 2), which
+//! is what a container is limited by, and about the disk. Where it says
+//! nothing, nothing is written.
 
 use modelet::api::metrics::Exposition;
 use std::fs;
+use std::path::{Path, PathBuf};
 
-/// Writes the `process_*` families.
-pub(super) fn render(out: &mut Exposition) {
+/// Writes the `process_*`, `cgroup_*` and `disk_*` families; `folder` is on the
+/// disk that is asked about.
+pub(super) fn render(out: &mut Exposition, folder: Option<&Path>) {
     let mut gauge = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
             out.family(name, kind, help);
@@ -54,6 +58,71 @@ pub(super) fn render(out: &mut Exposition) {
         "Open file descriptors.",
         fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64),
     );
+    let group = cgroup();
+    let read = |name: &str| fs::read_to_string(group.as_ref()?.join(name)).ok();
+    // What is not limited says `max`.
+    let number = |name: &str| read(name)?.trim().parse::<f64>().ok();
+    gauge(
+        "cgroup_memory_bytes",
+        "gauge",
+        "Memory of the control group.",
+        number("memory.current"),
+    );
+    gauge(
+        "cgroup_memory_limit_bytes",
+        "gauge",
+        "The most memory that the control group may have.",
+        number("memory.max"),
+    );
+    gauge(
+        "cgroup_cpu_limit_cores",
+        "gauge",
+        "The most processors that the control group may use.",
+        read("cpu.max").and_then(|text| cores(&text)),
+    );
+    let usage = read("cpu.stat");
+    let microseconds = |name: &str| Some(stat_value(usage.as_deref()?, name)? as f64 / 1e6);
+    gauge(
+        "cgroup_cpu_seconds_total",
+        "counter",
+        "CPU time of the control group.",
+        microseconds("usage_usec"),
+    );
+    gauge(
+        "cgroup_cpu_throttled_seconds_total",
+        "counter",
+        "Time that the control group waited because it was at its limit.",
+        microseconds("throttled_usec"),
+    );
+    let disk = folder.and_then(|folder| rustix::fs::statvfs(folder).ok());
+    gauge(
+        "disk_free_bytes",
+        "gauge",
+        "What is free on the disk of the monitor's file.",
+        disk.map(|disk| (disk.f_bavail * disk.f_frsize) as f64),
+    );
+}
+
+/// The folder of this process's control group, version 2.
+fn cgroup() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = Path::new("/sys/fs/cgroup").join(path);
+    folder.is_dir().then_some(folder)
+}
+
+/// The processors that `cpu.max` allows: a quota and a period.
+fn cores(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+}
+
+/// A value of a file with a name and a number a line.
+fn stat_value(text: &str, name: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?
+        .parse()
+        .ok()
 }
 
 /// The fields of `/proc/self/stat` that are exposed.
@@ -97,6 +166,16 @@ fn boot_time() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_group_says_what_it_may_use() {
+        assert_eq!(cores("150000 100000\n"), Some(1.5));
+        assert_eq!(cores("max 100000\n"), None);
+        let stat = "usage_usec 1500000\nnr_throttled 3\nthrottled_usec 20\n";
+        assert_eq!(stat_value(stat, "usage_usec"), Some(1_500_000));
+        assert_eq!(stat_value(stat, "throttled_usec"), Some(20));
+        assert_eq!(stat_value(stat, "throttled"), None);
+    }
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {

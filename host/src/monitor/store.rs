@@ -153,6 +153,11 @@ pub trait Store: Send + Sync {
     /// Creates a document if there is none of this name; `false` if there is.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool>;
 
+    /// The file that it keeps everything in, if it is one.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+
     /// Drops some of what was kept long enough, where the store does not by
     /// itself; to be called every few seconds.
     fn expire(&self) -> Result<()>;

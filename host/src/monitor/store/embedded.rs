@@ -491,6 +491,10 @@ fn label_key(label: &Label) -> LabelKey {
 }
 
 impl Store for Embedded {
+    fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     fn put_parts(&self, parts: &[Part], keep: Duration) -> Result<()> {
         self.write(true, |transaction| {
             let expires = expires(now(), keep);
