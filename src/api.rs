@@ -5,6 +5,7 @@ mod batch;
 mod problem;
 mod routes;
 
+pub mod collector;
 pub mod json;
 pub mod metrics;
 

@@ -3,6 +3,7 @@
 //! A component holds one model. `init` puts it there while `modelet pack`
 //! runs, and the snapshot that becomes the component keeps it.
 
+mod collector;
 #[cfg(feature = "wasi-0-2")]
 mod entry_0_2;
 #[cfg(not(feature = "wasi-0-2"))]
@@ -32,6 +33,8 @@ bindings::export!(Component with_types_in bindings);
 struct Instance {
     service: Service,
     metrics: Metrics,
+    /// Where observations go; `None` before the first request asks.
+    collector: Option<collector::Target>,
 }
 
 thread_local! {
@@ -58,10 +61,14 @@ thread_local! {
 }
 
 /// Answers an HTTP request; the entry points of both WASI versions call it.
-fn handle(request: Request<'_>) -> Response {
+/// `spin` says whether it came through Spin.
+fn handle(request: Request<'_>, spin: impl FnOnce() -> bool) -> Response {
     PANICS_ARE_TOLD.set(true);
-    with_instance(|instance| api::handle(&mut instance.service, &mut instance.metrics, request, clock))
-        .unwrap_or_else(|| not_packed().into())
+    with_instance(|instance| {
+        collector::prepare(instance, spin);
+        api::handle(&mut instance.service, &mut instance.metrics, request, clock)
+    })
+    .unwrap_or_else(|| not_packed().into())
 }
 
 fn not_packed() -> api::Problem {
@@ -86,6 +93,7 @@ impl bindings::Guest for Component {
             *instance = Some(Instance {
                 service: Service::new(model),
                 metrics: Metrics::default(),
+                collector: None,
             });
             Ok(())
         })

@@ -1,7 +1,9 @@
 //! Metrics in Prometheus' text format: the names and the writer for every
 //! home, and the counters of a component that serves HTTP by itself.
 
-use super::{Route, Service};
+use super::collector::Collector;
+use super::{Reply, Route, Service};
+use crate::drift::delta::latency_bucket;
 use crate::validate::{FaultCode, FaultCount};
 use std::fmt::Write;
 
@@ -75,12 +77,29 @@ impl Exposition {
 pub struct Outcome<'a> {
     /// 0 for each answered row, 1 for each rejected one.
     pub rows: &'a [u8],
+    /// Monitored columns.
+    pub columns: u32,
+    /// `rows × columns` bin numbers.
+    pub bins: &'a [u8],
     /// How often each fault occurred.
     pub faults: &'a [FaultCount],
     /// Time of the prediction.
     pub inference_ns: u64,
     /// Whether there was an answer.
     pub answered: bool,
+}
+
+impl<'a> From<&'a Reply> for Outcome<'a> {
+    fn from(reply: &'a Reply) -> Outcome<'a> {
+        Outcome {
+            rows: &reply.status,
+            columns: reply.columns,
+            bins: &reply.bins,
+            faults: &reply.faults,
+            inference_ns: reply.inference_ns,
+            answered: reply.problem.is_none(),
+        }
+    }
 }
 
 /// Counters of one instance.
@@ -91,6 +110,8 @@ pub struct Metrics {
     faults: Vec<(Option<u32>, FaultCode, u64)>,
     latency: [u64; LATENCY_BUCKETS_S.len() + 1],
     latency_sum_ns: u64,
+    /// Counts for a modelet host, where one is told.
+    pub collector: Option<Box<Collector>>,
 }
 
 impl Metrics {
@@ -99,6 +120,11 @@ impl Metrics {
         match self.requests.iter_mut().find(|(r, s, _)| *r == route && *s == status) {
             Some((_, _, count)) => *count += 1,
             None => self.requests.push((route, status, 1)),
+        }
+        if let (Some(collector), Some(Route::Predict | Route::PredictBatch)) = (&mut self.collector, route)
+            && status != 405
+        {
+            collector.count(status);
         }
     }
 
@@ -118,9 +144,11 @@ impl Metrics {
             }
         }
         if outcome.answered {
-            let seconds = outcome.inference_ns as f64 / 1e9;
-            self.latency[LATENCY_BUCKETS_S.partition_point(|&bound| bound < seconds)] += 1;
+            self.latency[latency_bucket(outcome.inference_ns)] += 1;
             self.latency_sum_ns += outcome.inference_ns;
+        }
+        if let Some(collector) = &mut self.collector {
+            collector.observe(&outcome);
         }
     }
 
@@ -199,6 +227,48 @@ impl Metrics {
             &self.latency,
             self.latency_sum_ns as f64 / 1e9,
         );
+        if let Some(collector) = &self.collector {
+            let totals = collector.totals();
+            out.family(
+                "modelet_collector_pushes_total",
+                "counter",
+                "Pushes of observations to the collector by what became of them.",
+            );
+            for (outcome, count) in [
+                ("acknowledged", totals.acknowledged),
+                ("refused", totals.refused),
+                ("failed", totals.failed),
+            ] {
+                sample(
+                    &mut out,
+                    "modelet_collector_pushes_total",
+                    &[("outcome", outcome)],
+                    count,
+                );
+            }
+            out.family(
+                "modelet_collector_rows_pending",
+                "gauge",
+                "Rows that the collector does not have yet.",
+            );
+            sample(
+                &mut out,
+                "modelet_collector_rows_pending",
+                &[],
+                collector.rows_pending(),
+            );
+            out.family(
+                "modelet_collector_rows_dropped_total",
+                "counter",
+                "Rows that the collector refused.",
+            );
+            sample(
+                &mut out,
+                "modelet_collector_rows_dropped_total",
+                &[],
+                totals.rows_dropped,
+            );
+        }
         out.finish()
     }
 }

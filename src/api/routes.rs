@@ -213,12 +213,7 @@ fn predict(
             Err(problem) => return Response::from(problem.with_id(id)),
         }
     };
-    metrics.observe(Outcome {
-        rows: &reply.status,
-        faults: &reply.faults,
-        inference_ns: reply.inference_ns,
-        answered: reply.problem.is_none(),
-    });
+    metrics.observe(Outcome::from(&reply));
     let mut response = match reply.problem {
         Some(problem) => Response::from(problem),
         None => Response::new(JSON, reply.body),

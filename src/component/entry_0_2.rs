@@ -2,10 +2,15 @@
 //! Spin 3 and 4.0, SpinKube's shim, wasmCloud. Every request gets a fresh
 //! instance there.
 
+use super::collector::{self, RETRY_MS, TIMEOUT_NS};
+use crate::api::collector::{Pushed, Settings};
 use crate::api::{BODY_BYTES_MAX, Request, Response};
+use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions,
+    ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::StreamError;
 
@@ -34,19 +39,24 @@ impl Guest for Handler {
             String::from_utf8(value).ok()
         };
         let (content_type, request_id) = (header("content-type"), header("x-request-id"));
+        let spin = headers.has("spin-full-url");
         drop(headers);
         let body = match request.consume() {
             Ok(body) => read(&body),
             Err(()) => Some(Vec::new()),
         };
-        let answer = super::handle(Request {
-            method: &method,
-            target: &target,
-            content_type: content_type.as_deref(),
-            request_id: request_id.as_deref(),
-            body: body.as_deref(),
-        });
+        let answer = super::handle(
+            Request {
+                method: &method,
+                target: &target,
+                content_type: content_type.as_deref(),
+                request_id: request_id.as_deref(),
+                body: body.as_deref(),
+            },
+            || spin,
+        );
         respond(answer, method == "HEAD", out);
+        push();
     }
 }
 
@@ -87,13 +97,54 @@ fn respond(answer: Response, head: bool, out: ResponseOutparam) {
     let body = response.body();
     ResponseOutparam::set(out, Ok(response));
     let Ok(body) = body else { return };
-    if let (false, Ok(stream)) = (head, body.write()) {
-        for chunk in answer.body.chunks(4096) {
-            if stream.blocking_write_and_flush(chunk).is_err() {
-                return;
-            }
-        }
+    if !head && write(&body, &answer.body).is_err() {
+        return;
     }
     // Fails when the client is gone, which is not ours to mend.
     let _ = OutgoingBody::finish(body, None);
+}
+
+/// Pushes what this request showed: after its answer, and all at once, since
+/// the instance ends with it.
+fn push() {
+    let mut retries = RETRY_MS.iter();
+    while let Some((settings, delta)) = collector::next() {
+        let pushed = post(&settings, &delta).map_or(Pushed::Failed, Pushed::from_status);
+        if !collector::settle(pushed) {
+            return;
+        }
+        let Some(wait_ms) = retries.next() else { return };
+        subscribe_duration(wait_ms * 1_000_000).block();
+    }
+}
+
+/// Sends a delta; the answer's status, if there is one.
+fn post(settings: &Settings, delta: &[u8]) -> Option<u16> {
+    let headers = Fields::from_list(&collector::headers(settings, delta)).ok()?;
+    let request = OutgoingRequest::new(headers);
+    request.set_method(&Method::Post).ok()?;
+    let scheme = if settings.secure { Scheme::Https } else { Scheme::Http };
+    request.set_scheme(Some(&scheme)).ok()?;
+    request.set_authority(Some(&settings.authority)).ok()?;
+    request.set_path_with_query(Some(&settings.path)).ok()?;
+    let body = request.body().ok()?;
+    let options = RequestOptions::new();
+    // Not every runtime lets a guest choose.
+    let _ = options.set_connect_timeout(Some(TIMEOUT_NS));
+    let _ = options.set_first_byte_timeout(Some(TIMEOUT_NS));
+    let response = outgoing_handler::handle(request, Some(options)).ok()?;
+    let written = write(&body, delta);
+    OutgoingBody::finish(body, None).ok()?;
+    written.ok()?;
+    response.subscribe().block();
+    Some(response.get()?.ok()?.ok()?.status())
+}
+
+/// Writes all of a body.
+fn write(body: &OutgoingBody, bytes: &[u8]) -> Result<(), ()> {
+    let stream = body.write()?;
+    for chunk in bytes.chunks(4096) {
+        stream.blocking_write_and_flush(chunk).map_err(drop)?;
+    }
+    Ok(())
 }

@@ -129,6 +129,14 @@ impl Observed {
         self.requests == Requests::default() && self.counts.is_empty()
     }
 
+    /// Forgets everything but which columns there are.
+    pub fn clear(&mut self) {
+        let mut columns = std::mem::take(&mut self.counts.columns);
+        columns.iter_mut().for_each(|column| column.fill(0));
+        *self = Observed::default();
+        self.counts.columns = columns;
+    }
+
     /// Counts the time of an answered request's prediction.
     pub fn time(&mut self, inference_ns: u64) {
         self.latency[latency_bucket(inference_ns)] += 1;
@@ -332,7 +340,7 @@ pub fn parse(body: &[u8], manifest: &Manifest) -> Result<Delta, String> {
 }
 
 /// An instance id in its one form.
-fn instance(id: &str) -> Option<String> {
+pub(crate) fn instance(id: &str) -> Option<String> {
     let bytes = id.as_bytes();
     let dashes: &[usize] = match bytes.len() {
         32 => &[],
