@@ -3,8 +3,11 @@
 //! It loads the same bundle that a component was packed from, and answers with
 //! the same bytes.
 
+use crate::api::collector::{Collector, Pushed};
+use crate::api::metrics::Outcome;
 use crate::api::{BatchOptions, ROWS_MAX, Reply, Service};
 use crate::bundle::{Bundle, Section};
+use crate::drift::delta;
 use crate::golden::{Golden, comparable};
 use crate::model::Model;
 use serde::Serialize;
@@ -64,6 +67,7 @@ extern "C" {
 pub struct BrowserModel {
     service: Service,
     golden: Golden,
+    collector: Option<Box<Collector>>,
 }
 
 #[wasm_bindgen(js_class = Model)]
@@ -81,6 +85,7 @@ impl BrowserModel {
         Ok(BrowserModel {
             service: Service::new(model),
             golden,
+            collector: None,
         })
     }
 
@@ -100,6 +105,7 @@ impl BrowserModel {
     pub fn predict(&mut self, request: PredictRequest) -> Result<Prediction, JsValue> {
         let source = Deserializer::from(JsValue::from(request));
         let reply = self.service.predict_object(source, None, clock);
+        self.count(&reply);
         let parse = |body: &[u8]| -> Result<JsValue, JsValue> {
             let value: serde_json::Value = serde_json::from_slice(body).map_err(JsError::from)?;
             to_js(&value).map_err(JsValue::from)
@@ -111,10 +117,15 @@ impl BrowserModel {
     }
 
     /// Answers one record given as JSON: the bytes that a server would answer,
-    /// a problem's included.
+    /// a problem's included. With `trial` it is not counted among the
+    /// observations.
     #[wasm_bindgen(js_name = predictText)]
-    pub fn predict_text(&mut self, body: &str) -> String {
-        text(self.service.predict(body.as_bytes(), None, clock))
+    pub fn predict_text(&mut self, body: &str, trial: Option<bool>) -> String {
+        let reply = self.service.predict(body.as_bytes(), None, clock);
+        if trial != Some(true) {
+            self.count(&reply);
+        }
+        text(reply)
     }
 
     /// Answers a batch given as `application/json`, `application/x-ndjson` or
@@ -122,8 +133,43 @@ impl BrowserModel {
     #[wasm_bindgen(js_name = predictBatchText)]
     pub fn predict_batch_text(&mut self, body: &str, content_type: Option<String>) -> String {
         match BatchOptions::from_request("", content_type.as_deref(), ROWS_MAX) {
-            Ok(options) => text(self.service.predict_batch(body.as_bytes(), options, None, clock)),
+            Ok(options) => {
+                let reply = self.service.predict_batch(body.as_bytes(), options, None, clock);
+                self.count(&reply);
+                text(reply)
+            }
             Err(problem) => String::from_utf8_lossy(&problem.body).into_owned(),
+        }
+    }
+
+    /// Starts to count what is observed, from nothing: `instance` is a random
+    /// UUID. Without this nothing is counted.
+    pub fn collect(&mut self, instance: &str) -> Result<(), JsError> {
+        let id = delta::instance(instance).and_then(|digits| u128::from_str_radix(&digits, 16).ok());
+        let id = id.ok_or_else(|| JsError::new("the instance is not a UUID"))?;
+        let collector = Collector::new(self.service.model(), id, delta::SOURCE_BROWSER, 1.0);
+        self.collector = Some(Box::new(collector));
+        Ok(())
+    }
+
+    /// What was observed, counts and no values, as a modelet host takes it at
+    /// `POST /observe`; the same again until it is acknowledged by `observed`.
+    pub fn observations(&mut self) -> Option<String> {
+        let delta = self.collector.as_mut()?.delta()?;
+        Some(String::from_utf8_lossy(delta).into_owned())
+    }
+
+    /// Acknowledges what `observations` gave, or gives it up.
+    pub fn observed(&mut self) {
+        if let Some(collector) = &mut self.collector {
+            collector.settle(Pushed::Acknowledged);
+        }
+    }
+
+    fn count(&mut self, reply: &Reply) {
+        if let Some(collector) = &mut self.collector {
+            collector.observe(&Outcome::from(reply));
+            collector.count(reply.problem.as_ref().map_or(200, |problem| problem.kind.status()));
         }
     }
 

@@ -20,6 +20,11 @@
  *       for (const fault of error.faults) console.log(fault.feature, fault.message);
  *     }
  *
+ * Nothing leaves the page unless it says so: `model.report("https://host")`
+ * sends counts of what is observed, and no values, to a modelet host, which
+ * tells from them whether the data drifts. `flush` sends what is left, such as
+ * when the page is hidden.
+ *
  * `loadInWorker` gives the same interface without occupying the page's thread.
  * `verify` runs the tests that a model carries; an empty list means that this
  * browser answers as every other home does, to the last bit.
@@ -33,6 +38,8 @@
 /** How long `predictTimed` repeats a call. */
 const TIMED_MS = 4;
 const TIMED_RUNS_MAX = 1000;
+/** How often observations are sent by default. */
+const REPORT_MS = 10_000;
 
 /** A record that the model refused, with all its faults. */
 export class PredictionError extends Error {
@@ -176,6 +183,12 @@ function messageOf(error) {
 /** @implements {LoadedModel} */
 class LocalModel {
   #model;
+  /** Where observations go. @type {URL | undefined} */
+  #collector;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #reporting;
+  /** The push under way. @type {Promise<boolean> | undefined} */
+  #pushing;
 
   /**
    * @param {EngineModel} model
@@ -226,11 +239,43 @@ class LocalModel {
     let runs = 0;
     let elapsed = 0;
     do {
-      this.#model.predictText(body);
+      this.#model.predictText(body, true);
       runs += 1;
       elapsed = performance.now() - start;
     } while (elapsed < TIMED_MS && runs < TIMED_RUNS_MAX);
     return { answer, microseconds: (elapsed * 1000) / runs, runs };
+  }
+
+  /**
+   * @param {string | URL} host
+   * @param {number} [everyMs]
+   */
+  async report(host, everyMs = REPORT_MS) {
+    this.#collector = observeAddress(host);
+    if (this.#reporting === undefined) this.#model.collect(crypto.randomUUID());
+    clearInterval(this.#reporting);
+    this.#reporting = setInterval(() => void this.flush(), everyMs);
+  }
+
+  /** @returns {Promise<boolean>} */
+  flush() {
+    this.#pushing ??= this.#push().finally(() => (this.#pushing = undefined));
+    return this.#pushing;
+  }
+
+  /** @returns {Promise<boolean>} */
+  async #push() {
+    for (;;) {
+      // The model may have been closed while a push was under way.
+      const body = this.#collector && this.#model.observations();
+      if (this.#collector === undefined || body === undefined) return true;
+      /** @type {RequestInit} */
+      const request = { method: "POST", headers: { "content-type": "application/json" }, body, keepalive: body.length < 60_000 };
+      const status = await fetch(this.#collector, request).then((response) => response.status).catch(() => 0);
+      // The same is sent again unless the host has it, or will never want it.
+      if (status < 200 || status === 408 || status === 429 || status >= 500) return false;
+      if (this.#collector !== undefined) this.#model.observed();
+    }
   }
 
   async verify() {
@@ -238,8 +283,21 @@ class LocalModel {
   }
 
   close() {
+    clearInterval(this.#reporting);
+    this.#collector = undefined;
     this.#model.free();
   }
+}
+
+/**
+ * Where a modelet host takes observations.
+ *
+ * @param {string | URL} host
+ */
+function observeAddress(host) {
+  const address = new URL(host, globalThis.location?.href);
+  address.pathname = address.pathname.replace(/(\/observe)?\/*$/, "/observe");
+  return address;
 }
 
 /**
@@ -298,6 +356,20 @@ class WorkerModel {
    */
   predictTimed(body) {
     return this.#remote.call("predictTimed", [body]);
+  }
+
+  /**
+   * @param {string | URL} host
+   * @param {number} [everyMs]
+   * @returns {Promise<void>}
+   */
+  report(host, everyMs) {
+    return this.#remote.call("report", [new URL(host, document.baseURI).href, everyMs]);
+  }
+
+  /** @returns {Promise<boolean>} */
+  flush() {
+    return this.#remote.call("flush", []);
   }
 
   /** @returns {Promise<number[]>} */

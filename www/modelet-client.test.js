@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { pathToFileURL } from "node:url";
 
 import { PredictionError, load, readManifest } from "./modelet-client.js";
 
@@ -60,4 +64,67 @@ test("a refusal carries its faults", () => {
   assert.equal(error.message, "1 fault");
   assert.deepEqual(error.faults, faults);
   assert.deepEqual(new PredictionError({ type: "t", title: "Refused", status: 400, detail: "" }).faults, []);
+});
+
+/** A model that counts its answers as the module does. */
+async function countingEngine(t) {
+  const folder = await mkdtemp(join(tmpdir(), "modelet-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const file = join(folder, "modelet.mjs");
+  const source = `export default async () => {};
+    export class Model {
+      sha256 = "00"; goldenRows = 0; pending = 0; sent = 0; sequence = 0;
+      info() { return {}; }
+      predictText(body, trial) { if (!trial && this.instance) this.pending += 1; return body; }
+      collect(instance) { this.instance = instance; }
+      observations() {
+        if (!this.sent && this.pending) { this.sent = this.pending; this.pending = 0; this.sequence += 1; }
+        return this.sent ? JSON.stringify({ instance: this.instance, sequence: this.sequence, rows: this.sent }) : undefined;
+      }
+      observed() { this.sent = 0; }
+      verify() { return []; }
+      free() {}
+    }`;
+  await writeFile(file, source);
+  return load({ bundle: bundle([[1, '{"engine":"tabular"}']]), module: pathToFileURL(file) });
+}
+
+test("observations are sent when they are asked for, again until they arrive, and no trial is counted", async (t) => {
+  /** @type {{ url: string, body: any }[]} */
+  const posts = [];
+  let status = 202;
+  t.mock.method(globalThis, "fetch", async (/** @type {URL} */ url, /** @type {RequestInit} */ { method, body }) => {
+    assert.equal(method, "POST");
+    posts.push({ url: url.href, body: JSON.parse(String(body)) });
+    if (status === 0) throw new TypeError("no connection");
+    return { status };
+  });
+  const model = await countingEngine(t);
+  await model.predictText("a");
+  assert.equal(await model.flush(), true);
+  assert.equal(posts.length, 0, "nothing is sent unasked");
+
+  await model.report("http://127.0.0.1:3000/fleet/", 60_000);
+  await model.predictText("a");
+  await model.predictTimed("a");
+  status = 0;
+  assert.equal(await model.flush(), false);
+  await model.predictText("a");
+  status = 503;
+  assert.equal(await model.flush(), false);
+  status = 202;
+  assert.equal(await model.flush(), true);
+  assert.deepEqual(posts.map(({ body }) => [body.sequence, body.rows]), [[1, 2], [1, 2], [1, 2], [2, 1]]);
+  assert.equal(posts[0].url, "http://127.0.0.1:3000/fleet/observe");
+  assert.match(posts[0].body.instance, /^[0-9a-f-]{36}$/);
+  assert.equal(new Set(posts.map(({ body }) => body.instance)).size, 1);
+
+  await model.predictText("a");
+  status = 422;
+  assert.equal(await model.flush(), true, "what is refused is given up");
+  status = 202;
+  assert.equal(await model.flush(), true);
+  assert.equal(posts.length, 5);
+  model.close();
+  assert.equal(await model.flush(), true);
 });

@@ -143,6 +143,14 @@ export interface LoadedModel {
   predictTimed(body: string): Promise<Timed>;
   /** Runs the golden rows here; gives the indices of those whose answer differs. */
   verify(): Promise<number[]>;
+  /**
+   * Sends what is observed from now on to a modelet host, every so many
+   * milliseconds: counts, as `POST /observe` takes them, and never values.
+   * Nothing is counted or sent unless this is called.
+   */
+  report(host: string | URL, everyMs?: number): Promise<void>;
+  /** Sends what was observed and not yet sent; whether the host has it all now. */
+  flush(): Promise<boolean>;
   /** Frees the model. */
   close(): void;
 }
@@ -159,14 +167,25 @@ export interface EngineModel {
   readonly goldenRows: number;
   info(): ModelInfo;
   predict(request: { features: Features; id?: string }): Prediction;
-  predictText(body: string): string;
+  predictText(body: string, trial?: boolean): string;
   predictBatchText(body: string, contentType?: string): string;
+  collect(instance: string): void;
+  observations(): string | undefined;
+  observed(): void;
   verify(): Uint32Array;
   free(): void;
 }
 
 /** What can be asked of the worker. */
-export type WorkerMethod = "load" | "predict" | "predictText" | "predictBatchText" | "predictTimed" | "verify";
+export type WorkerMethod =
+  | "load"
+  | "predict"
+  | "predictText"
+  | "predictBatchText"
+  | "predictTimed"
+  | "report"
+  | "flush"
+  | "verify";
 
 /** A message to the worker. */
 export interface WorkerCall {

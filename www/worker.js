@@ -42,6 +42,10 @@ async function answer({ method, args }) {
       return model.predictBatchText(args[0], args[1]);
     case "predictTimed":
       return model.predictTimed(args[0]);
+    case "report":
+      return model.report(args[0], args[1]);
+    case "flush":
+      return model.flush();
     case "verify":
       return model.verify();
     default:
