@@ -6,6 +6,7 @@
 //! a new one instead. An instance that trapped is never used again.
 
 mod cache;
+pub(crate) mod offline;
 pub(crate) mod state;
 
 use crate::artifact::Artifact;
@@ -13,6 +14,7 @@ use crate::bindings::exports::modelet::inference::predictor as wit;
 use crate::bindings::{Model, ModelPre};
 use cache::CodeCache;
 use modelet::api::{BatchOptions, Format, OnError};
+use offline::offline;
 use state::State;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -191,7 +193,7 @@ impl Runtime {
                 artifact.bytes.len() >> 10
             ));
         }
-        let component = Component::new(&self.engine, &artifact.bytes)?;
+        let component = Component::new(&self.engine, offline(&artifact.bytes)?)?;
         if let Some((cache, file)) = &cached
             && let Err(error) = cache.store(file, &component.serialize()?)
         {
@@ -245,7 +247,7 @@ fn ticks(deadline_ms: u64) -> u64 {
 }
 
 /// Calls are synchronous, which a component that imports an `async func` can't
-/// be called by.
+/// be called by; those that packed components import are [taken out](offline).
 fn refuse_async_imports(engine: &Engine, component: &Component) -> anyhow::Result<()> {
     for (interface, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else {

@@ -4,6 +4,7 @@
 //! Everything that could make two runs differ is fixed: random numbers and
 //! clocks are constant, and NaN has one form.
 
+use crate::runtime::offline::offline;
 use crate::runtime::state::{State, linker, store_with};
 use anyhow::{Context as _, anyhow};
 use std::future::Future;
@@ -71,6 +72,7 @@ impl<'a> Packer<'a> {
         let (context, instrumented) = wizer
             .instrument_component(generic)
             .map_err(|e| anyhow!("instrumenting the generic component: {e:#}"))?;
+        let instrumented = offline(&instrumented)?;
         // The code runs once, so the compiler that is quickly done is the
         // better one; it does not know every processor.
         let (engine, component) = compile(Strategy::Winch, &instrumented)
