@@ -8,6 +8,7 @@
 mod alerts;
 mod cli;
 mod monitor;
+mod collector;
 mod outputs;
 mod pack;
 mod parity;

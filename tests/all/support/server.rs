@@ -29,8 +29,16 @@ impl Server {
 
     /// `wasmtime serve` on the file.
     pub fn wasmtime(file: &Path) -> Server {
+        Server::wasmtime_with(file, &[])
+    }
+
+    /// `wasmtime serve` on the file, with further arguments.
+    pub fn wasmtime_with(file: &Path, arguments: &[&str]) -> Server {
         let mut command = Command::new(program("wasmtime"));
-        command.args(["serve", "-Scli", "--addr", "127.0.0.1:0"]).arg(file);
+        command
+            .args(["serve", "-Scli", "--addr", "127.0.0.1:0"])
+            .args(arguments)
+            .arg(file);
         Server::start(command)
     }
 
