@@ -43,6 +43,11 @@ pub(super) const RETRY_MS: &[u64] = &[100];
 #[cfg(not(feature = "wasi-0-2"))]
 pub(super) const GATHER_MS: u64 = 20;
 
+/// A push is not repeated when so much time has passed since pushing began,
+/// in nanoseconds: a collector that hangs must not keep instances alive for
+/// long, of which a runtime has so many.
+pub(super) const PATIENCE_NS: u64 = 2_000_000_000;
+
 /// How long a push may wait for the connection, and then for the answer, in
 /// nanoseconds.
 pub(super) const TIMEOUT_NS: u64 = 2_000_000_000;

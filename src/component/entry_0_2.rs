@@ -2,7 +2,8 @@
 //! Spin 3 and 4.0, SpinKube's shim, wasmCloud. Every request gets a fresh
 //! instance there.
 
-use super::collector::{self, RETRY_MS, TIMEOUT_NS};
+use super::clock;
+use super::collector::{self, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
 use crate::api::collector::{Pushed, Settings};
 use crate::api::{BODY_BYTES_MAX, Request, Response};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
@@ -108,12 +109,15 @@ fn respond(answer: Response, head: bool, out: ResponseOutparam) {
 /// the instance ends with it.
 fn push() {
     let mut retries = RETRY_MS.iter();
+    let start = clock();
     while let Some((settings, delta)) = collector::next() {
         let pushed = post(&settings, &delta).map_or(Pushed::Failed, Pushed::from_status);
         if !collector::settle(pushed) {
             return;
         }
-        let Some(wait_ms) = retries.next() else { return };
+        let Some(wait_ms) = retries.next().filter(|_| clock() - start < PATIENCE_NS) else {
+            return;
+        };
         subscribe_duration(wait_ms * 1_000_000).block();
     }
 }

@@ -1,7 +1,8 @@
 //! The HTTP handler of the WASI 0.3 build, which Spin 4.1 and
 //! `wasmtime serve` call.
 
-use super::collector::{self, Claim, GATHER_MS, RETRY_MS, TIMEOUT_NS};
+use super::clock;
+use super::collector::{self, Claim, GATHER_MS, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
 use crate::api::collector::{Pushed, Settings};
 use crate::api::{BODY_BYTES_MAX, Request};
 use bytes::Bytes;
@@ -71,6 +72,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 async fn push(_claim: Claim) {
     let mut retries = RETRY_MS.iter();
     let mut wait_ms = &GATHER_MS;
+    let mut start = clock();
     loop {
         wait_for(wait_ms * 1_000_000).await;
         let Some((settings, delta)) = collector::next() else {
@@ -81,10 +83,13 @@ async fn push(_claim: Claim) {
             return;
         }
         wait_ms = if pushed == Pushed::Failed {
-            let Some(wait_ms) = retries.next() else { return };
-            wait_ms
+            match retries.next() {
+                Some(wait_ms) if clock() - start < PATIENCE_NS => wait_ms,
+                _ => return,
+            }
         } else {
             retries = RETRY_MS.iter();
+            start = clock();
             &GATHER_MS
         };
     }
