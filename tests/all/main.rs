@@ -7,8 +7,8 @@
 
 mod alerts;
 mod cli;
-mod monitor;
 mod collector;
+mod monitor;
 mod outputs;
 mod pack;
 mod parity;
