@@ -288,12 +288,15 @@ pub async fn serve(artifacts: Vec<PathBuf>, config: ServeConfig) -> anyhow::Resu
     Ok(())
 }
 
+/// A store that everybody has.
+type SharedStore = Arc<dyn Store>;
+
 /// Opens the store and loads every model; the first is at the root.
 fn load(
     artifacts: &[PathBuf],
     config: &ServeConfig,
     writer: &str,
-) -> anyhow::Result<(Vec<Served>, Option<Arc<dyn Store>>)> {
+) -> anyhow::Result<(Vec<Served>, Option<SharedStore>)> {
     let mut opened = Vec::with_capacity(artifacts.len());
     for path in artifacts {
         let artifact = Artifact::open(path).with_context(|| path.display().to_string())?;
@@ -328,7 +331,7 @@ fn load(
 
 /// Opens the store that was chosen. What nobody chose must not hinder serving:
 /// where the default file can't be had, memory does.
-fn open_store(config: &ServeConfig) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(config: &ServeConfig) -> anyhow::Result<SharedStore> {
     let StoreChoice::At(spec) = &config.store else {
         return match default_store(&config.listen) {
             Some(path) => match open_file(&path) {
@@ -350,7 +353,7 @@ fn open_store(config: &ServeConfig) -> anyhow::Result<Arc<dyn Store>> {
     Ok(store::open(spec).map_err(|error| ConfigError(format!("--store: {error}")))?)
 }
 
-fn open_file(path: &Path) -> anyhow::Result<Arc<dyn Store>> {
+fn open_file(path: &Path) -> anyhow::Result<SharedStore> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }

@@ -379,9 +379,9 @@ impl Judge {
                 let (from, to) = (group * inside / groups, (group + 1) * inside / groups);
                 // The bin before the first inside one is of scores below it.
                 let (mut rows, mut hits, mut score) = (0i64, 0i64, 0i64);
-                for bin in from + 1..to + 1 {
-                    rows += bins[bin].0 + bins[bin].1;
-                    hits += bins[bin].1;
+                for (bin, (miss, hit)) in bins.iter().enumerate().take(to + 1).skip(from + 1) {
+                    rows += miss + hit;
+                    hits += hit;
                     score = score.saturating_add(sums.get(&(SCORE_SUM | bin as u32)).copied().unwrap_or(0));
                 }
                 (rows > 0).then(|| CalibrationBin {

@@ -182,7 +182,8 @@ fn computed(out: &mut Exposition, watching: &[Watching<'_>]) {
     let drift = |value: fn(&modelet::drift::report::DriftFigures) -> f64| {
         move |column: &ColumnReport| column.drift.as_ref().map(value)
     };
-    let families: [(&str, &str, Box<dyn Fn(&ColumnReport) -> Option<f64>>); 3] = [
+    type Value = Box<dyn Fn(&ColumnReport) -> Option<f64>>;
+    let families: [(&str, &str, Value); 3] = [
         (
             "modelet_drift_psi",
             "Population stability index of a column over the window.",

@@ -94,6 +94,16 @@ struct Inner {
     open: BTreeMap<(String, u32, u64), Open>,
 }
 
+impl Inner {
+    /// Bounds what waits for a store that fails.
+    fn forget_oldest(&mut self) {
+        while self.open.len() > UNSAVED_MAX {
+            let oldest = self.open.keys().min_by_key(|(_, _, start)| *start).cloned();
+            oldest.and_then(|key| self.open.remove(&key));
+        }
+    }
+}
+
 /// A bucket that is being filled, or not yet saved as it is.
 #[derive(Default)]
 struct Open {
@@ -351,13 +361,11 @@ impl Watched {
                     bytes: open.observed.to_bytes(),
                 })
                 .collect();
-            if !parts.is_empty() {
-                if let Err(error) = self.store.put_parts(&parts, keep) {
-                    while inner.open.len() > UNSAVED_MAX {
-                        inner.open.pop_first();
-                    }
-                    return Err(error);
-                }
+            if !parts.is_empty()
+                && let Err(error) = self.store.put_parts(&parts, keep)
+            {
+                inner.forget_oldest();
+                return Err(error);
             }
             let current = now - now % u64::from(seconds);
             inner.open.retain(|(_, s, start), open| {
