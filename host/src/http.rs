@@ -44,6 +44,9 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 /// So is a call if the ones before took longer than this.
 const INLINE_TIME_NS_MAX: u64 = 1_000_000;
 
+/// Questions about drift read much of the store; so many at a time.
+const QUESTIONS_MAX: usize = 2;
+
 const HTML: &str = "text/html; charset=utf-8";
 const OCTETS: &str = "application/octet-stream";
 /// The pages bring their own scripts and styles, and ask only this server.
@@ -258,6 +261,8 @@ pub struct Server {
     batch_rows_max: u32,
     queue_timeout: Duration,
     long_calls: Arc<Semaphore>,
+    /// Questions about drift that are answered at a time.
+    questions: Arc<Semaphore>,
     draining: AtomicBool,
     monitor: Option<Arc<Monitor>>,
 }
@@ -275,6 +280,7 @@ impl Server {
             batch_rows_max: limits.batch_rows_max,
             queue_timeout: limits.queue_timeout,
             long_calls: Arc::new(Semaphore::new(limits.long_calls_max)),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             draining: AtomicBool::new(false),
             monitor,
         }

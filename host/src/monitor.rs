@@ -34,6 +34,7 @@ use alerts::Alerts;
 use config::Config;
 use outbox::{Outbox, Settings};
 use status::{Question, Span, Status};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -146,6 +147,7 @@ impl Shared {
     fn status(&self, model: &Watched, question: &Question) -> store::Result<Status> {
         let mut status = model.status(question, &self.config.monitor.thresholds)?;
         status.alerts = self.alerts.states(Some(&model.manifest().name))?;
+        status.alerts.retain(|alert| alert.version == model.manifest().version);
         Ok(status)
     }
 }
@@ -168,8 +170,11 @@ impl Ticker {
             let left_ms = bucket_ms - now().as_millis() % bucket_ms;
             let pause = config.flush.min(Duration::from_millis(left_ms as u64));
             let stopping = !matches!(stopped.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout));
-            let done = self.tick();
-            self.tell(done.err());
+            // A fault in one look must not end all further ones.
+            match catch_unwind(AssertUnwindSafe(|| self.tick())) {
+                Ok(done) => self.tell(done.err()),
+                Err(_) => tracing::error!("the monitor failed in this round and goes on with the next"),
+            }
             if stopping {
                 if let Err(error) = self.shared.alerts.release() {
                     tracing::debug!("leases are not given back: {error}");
@@ -183,7 +188,6 @@ impl Ticker {
         let shared = Arc::clone(&self.shared);
         for model in &shared.models {
             model.flush()?;
-            model.learn()?;
         }
         let now = now();
         let mut messages = 0;
@@ -203,6 +207,9 @@ impl Ticker {
         let bucket = now.as_secs() / shared.config.monitor.bucket.as_secs().max(1);
         if bucket != self.bucket {
             self.bucket = bucket;
+            for model in &shared.models {
+                model.learn()?;
+            }
             let window = shared.config.monitor.windows.first().copied();
             for model in &shared.models {
                 let question = Question {

@@ -6,7 +6,8 @@
 //! a new one instead. An instance that trapped is never used again.
 
 mod cache;
-pub(crate) mod offline;
+#[doc(hidden)]
+pub mod offline;
 pub(crate) mod state;
 
 use crate::artifact::Artifact;

@@ -79,19 +79,21 @@ impl Counts {
 
     /// Adds other counts of the same model.
     pub fn merge(&mut self, other: &Counts) {
-        self.answered += other.answered;
-        self.rejected += other.rejected;
+        // Counts of elsewhere may be anything; a sum must not end a server.
+        self.answered = self.answered.saturating_add(other.answered);
+        self.rejected = self.rejected.saturating_add(other.rejected);
         if self.columns.is_empty() {
             self.columns.clone_from(&other.columns);
         } else {
             for (counts, more) in self.columns.iter_mut().zip(&other.columns) {
                 for (count, more) in counts.iter_mut().zip(more) {
-                    *count += more;
+                    *count = count.saturating_add(*more);
                 }
             }
         }
         for (fault, count) in &other.faults {
-            *self.faults.entry(*fault).or_default() += count;
+            let sum = self.faults.entry(*fault).or_default();
+            *sum = sum.saturating_add(*count);
         }
     }
 }

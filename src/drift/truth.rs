@@ -25,9 +25,10 @@ const LOSS: u32 = 4 << 24;
 /// Fixed point of sums of scores and losses, and of their squares.
 const UNIT: f64 = (1u64 << 30) as f64;
 const SQUARE_UNIT: f64 = (1u64 << 20) as f64;
-/// Errors of regressions, in scales, are clipped here: far beyond anything
-/// that is told apart, and sums stay in 64 bits for millions of rows.
-const ERROR_MAX: f64 = 1024.0;
+/// Errors of regressions, in scales (about standard deviations of the
+/// predictions), are clipped here: far beyond anything that is told apart, and
+/// sums stay in 64 bits even for half a million rows that are all so wrong.
+const ERROR_MAX: f64 = 64.0;
 /// Probabilities are clipped here in the logarithmic loss, as scikit-learn
 /// clips binary32 ones.
 const PROBABILITY_MIN: f64 = 1.1920929e-7;
@@ -72,18 +73,21 @@ pub struct Judge {
     labels: Labels,
     positive: Option<u32>,
     score: Bins,
-    /// Errors of regressions are summed in multiples of this.
+    /// Errors of regressions are summed in multiples of this, truths from
+    /// the middle of the predictions.
     scale: f64,
+    middle: f64,
 }
 
 impl Judge {
     /// For the model of this manifest; `None` if it makes no predictions that
-    /// a label could be held against.
+    /// a label could be held against, or, for a regression, if it was packed
+    /// without reference data, so that nothing is known of their size.
     pub fn new(manifest: &Manifest) -> Option<Judge> {
         let labels = manifest.output.labels.clone();
         let judged = match manifest.task {
             Task::Binary | Task::Multiclass => !labels.is_empty() && labels.len() <= CLASSES_MAX,
-            Task::Regression => manifest.output.width == 1,
+            Task::Regression => manifest.output.width == 1 && scale(manifest.reference.columns.last()?).is_some(),
             Task::Outlier | Task::Cluster | Task::Transform => false,
         };
         let column = manifest.reference.columns.last()?;
@@ -93,7 +97,8 @@ impl Judge {
             positive: manifest.output.positive,
             labels,
             score: column.bins.clone(),
-            scale: scale(column),
+            scale: scale(column).map_or(1.0, |(scale, _)| scale),
+            middle: scale(column).map_or(0.0, |(_, middle)| middle),
         })
     }
 
@@ -223,7 +228,7 @@ impl Judge {
                 loss(&mut add, Loss::Absolute, error.abs());
                 loss(&mut add, Loss::Squared, error * error);
                 loss(&mut add, Loss::Signed, error);
-                let truth = (number / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
+                let truth = ((number - self.middle) / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
                 loss(&mut add, Loss::Truth, truth);
                 add(CONFUSION, 1);
             }
@@ -479,17 +484,23 @@ impl Judge {
     }
 }
 
-/// A power of two near the spread of the predictions.
-fn scale(column: &Column) -> f64 {
-    let range = match &column.bins {
-        Bins::Numeric { min, max, .. } => max - min,
-        Bins::Categorical { .. } => 0.0,
+/// A power of two near the spread of the predictions, and their middle; `None`
+/// where no prediction is known.
+fn scale(column: &Column) -> Option<(f64, f64)> {
+    let Bins::Numeric { min, max, .. } = column.bins else {
+        return None;
     };
+    let range = max - min;
+    // What is unbounded was packed without a reference.
+    if !range.is_finite() || max >= f64::MAX {
+        return None;
+    }
     let spread = column.std.filter(|std| *std > 0.0).unwrap_or(range);
-    match spread.is_finite() && spread > 0.0 {
+    let scale = match spread > 0.0 {
         true => libm::exp2(libm::ceil(libm::log2(spread))),
         false => 1.0,
-    }
+    };
+    Some((scale, (min + max) / 2.0))
 }
 
 fn loss_key(which: Loss, square: bool) -> u32 {
@@ -542,7 +553,7 @@ fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
 }
 
 /// The 95 % interval of a proportion (Wilson 1927).
-fn wilson(hits: f64, rows: f64) -> (f64, f64) {
+pub fn wilson(hits: f64, rows: f64) -> (f64, f64) {
     const Z: f64 = 1.959_963_984_540_054;
     let p = hits / rows;
     let center = p + Z * Z / (2.0 * rows);
@@ -682,15 +693,15 @@ pub fn negated(sums: &Sums) -> Sums {
 /// The cumulative sum of log-likelihood ratios of an error rate risen from
 /// `p0` to `p1` (Page 1954; for proportions Reynolds and Stoumbos 1999), over
 /// buckets of errors and rows in order of time. Rises of the rate make it
-/// grow; it never falls below 0. The order of rows inside a bucket does not
-/// matter.
-pub fn cusum(p0: f64, p1: f64, buckets: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+/// grow; it never falls below 0, and is held at `cap`, so that it comes down
+/// soon after the rate did. The order of rows inside a bucket does not matter.
+pub fn cusum(p0: f64, p1: f64, cap: f64, buckets: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     let p0 = p0.clamp(1e-6, 1.0 - 1e-6);
     let p1 = p1.clamp(1e-6, 1.0 - 1e-6);
     let error = libm::log(p1 / p0);
     let good = libm::log((1.0 - p1) / (1.0 - p0));
     buckets.into_iter().fold(0.0, |sum: f64, (errors, rows)| {
-        (sum + errors * error + (rows - errors) * good).max(0.0)
+        (sum + errors * error + (rows - errors) * good).clamp(0.0, cap)
     })
 }
 
@@ -706,6 +717,7 @@ mod tests {
             positive: Some(1),
             score: Bins::uniform(0.0, 1.0),
             scale: 1.0,
+            middle: 0.0,
         }
     }
 
@@ -775,6 +787,7 @@ mod tests {
             positive: None,
             score: Bins::from_numbers(&[0.0, 10.0]).unwrap(),
             scale: 16.0,
+            middle: 5.0,
         };
         let mut all = Sums::new();
         for (score, truth) in [(3.0, 1.0), (5.0, 6.0), (10.0, 9.0)] {
@@ -824,10 +837,11 @@ mod tests {
 
     #[test]
     fn cusum_rises_with_errors_only() {
-        let quiet = cusum(0.1, 0.2, (0..50).map(|_| (10.0, 100.0)));
-        let risen = cusum(0.1, 0.2, (0..5).map(|_| (20.0, 100.0)));
+        let quiet = cusum(0.1, 0.2, 1e9, (0..50).map(|_| (10.0, 100.0)));
+        let risen = cusum(0.1, 0.2, 1e9, (0..5).map(|_| (20.0, 100.0)));
         assert_eq!(quiet, 0.0);
         near(risen, 5.0 * (20.0 * 2f64.ln() + 80.0 * (0.8f64 / 0.9).ln()), 1e-9);
-        assert_eq!(cusum(0.1, 0.2, []), 0.0);
+        assert_eq!(cusum(0.1, 0.2, 1e9, []), 0.0);
+        assert_eq!(cusum(0.1, 0.2, 12.0, [(1000.0, 1000.0)]), 12.0);
     }
 }

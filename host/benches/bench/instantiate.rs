@@ -7,6 +7,7 @@ use crate::stats::Times;
 use crate::{Effort, credit};
 use anyhow::{Context, Result, anyhow};
 use modelet_host::artifact::Artifact;
+use modelet_host::runtime::offline::offline;
 use modelet_host::runtime::{Isolation, Problem, Reply, Runtime, RuntimeConfig};
 use state::State;
 use std::path::Path;
@@ -119,7 +120,7 @@ struct Plain {
 impl Plain {
     fn load(file: &Path) -> Result<Plain> {
         let engine = Engine::default();
-        let component = Component::from_file(&engine, file)?;
+        let component = Component::new(&engine, offline(&std::fs::read(file)?)?)?;
         let linker = state::linker(&engine)?;
         let predictor = component.get_export_index(None, "modelet:inference/predictor@0.1.0");
         let predict = component

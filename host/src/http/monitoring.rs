@@ -2,6 +2,7 @@
 //!
 //! Their work waits for the store, so it is done on threads that may block.
 
+use super::body::Whole;
 use super::id::RequestId;
 use super::{Answer, Served, Server, body, text};
 use crate::monitor::config::duration_text;
@@ -9,7 +10,7 @@ use crate::monitor::feedback::{Entry, Feedback, Outcome};
 use crate::monitor::span;
 use crate::monitor::status::Question;
 use crate::monitor::store::StoreError;
-use crate::monitor::watch::Watched;
+use crate::monitor::watch::{Heard, Watched};
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
@@ -39,7 +40,20 @@ impl Server {
             Ok(question) => question,
             Err(problem) => return Answer::problem(problem, id),
         };
-        match blocking(move || monitor.status(&watched, &question)).await {
+        // A long window is a good deal of reading.
+        let queued = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.questions).acquire_owned());
+        let Ok(Ok(permit)) = queued.await else {
+            return Answer::problem(
+                Problem::new(Kind::NotReady, "other questions are being answered; try again later"),
+                id,
+            );
+        };
+        let answered = blocking(move || {
+            let status = monitor.status(&watched, &question);
+            drop(permit);
+            status
+        });
+        match answered.await {
             Ok(status) => json(StatusCode::OK, &status),
             Err(problem) => Answer::problem(problem, id),
         }
@@ -51,17 +65,23 @@ impl Server {
             Ok(watched) => watched,
             Err(problem) => return Answer::problem(problem, id),
         };
-        let (body, bytes_in) = match self.json_body(head, body, id).await {
-            Ok(body) => body,
+        let whole = match self.json_body(head, body, id).await {
+            Ok(whole) => whole,
             Err(answer) => return answer,
         };
-        let feedback = match Feedback::read(&body) {
-            Ok(feedback) => feedback,
-            Err(what) => return Answer::problem(Problem::new(Kind::MalformedBody, what), id),
-        };
-        let entries = feedback.clone();
-        let outcomes = match blocking(move || watched.feedback(entries.entries())).await {
-            Ok(outcomes) => outcomes,
+        let bytes = whole.bytes.clone();
+        // Reading a large body takes a while too.
+        let done = blocking(move || {
+            let feedback = match Feedback::read(&bytes) {
+                Ok(feedback) => feedback,
+                Err(what) => return Ok(Err(what)),
+            };
+            let outcomes = watched.feedback(feedback.entries())?;
+            Ok(Ok((feedback, outcomes)))
+        });
+        let (feedback, outcomes) = match done.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(what)) => return Answer::problem(Problem::new(Kind::MalformedBody, what), id),
             Err(problem) => return Answer::problem(problem, id),
         };
         let answer = match &feedback {
@@ -70,52 +90,34 @@ impl Server {
         };
         Answer {
             rows: outcomes.len(),
-            bytes_in,
+            bytes_in: whole.bytes.len(),
             ..answer
         }
     }
 
     /// `POST /observe`
     pub(super) async fn observe(&self, head: &Parts, body: Incoming, id: &RequestId) -> Answer {
-        let (body, bytes_in) = match self.json_body(head, body, id).await {
-            Ok(body) => body,
+        let whole = match self.json_body(head, body, id).await {
+            Ok(whole) => whole,
             Err(answer) => return answer,
         };
-        let refuse = |kind, what: String| Answer::problem(Problem::new(kind, what), id);
-        let unchecked = match delta::read(&body) {
-            Ok(unchecked) => unchecked,
-            Err(what) => return refuse(Kind::MalformedBody, what),
-        };
-        let Some(model) = self.models.iter().find(|model| model.sha256 == unchecked.model()) else {
-            return refuse(
-                Kind::UnknownModel,
-                format!("no model served here has the bundle {}", unchecked.model()),
-            );
-        };
-        let watched = match watched(model) {
-            Ok(watched) => watched,
+        let (bytes, models) = (whole.bytes.clone(), self.models.clone());
+        let heard = match blocking(move || hear(&bytes, &models)).await {
+            Ok(heard) => heard,
             Err(problem) => return Answer::problem(problem, id),
         };
-        let delta = match unchecked.check(watched.manifest()) {
-            Ok(delta) => delta,
-            Err(what) => return refuse(Kind::InvalidDelta, what),
-        };
-        let rows = delta.observed.counts.answered + delta.observed.counts.rejected;
-        match blocking(move || watched.observe(&delta)).await {
-            Ok(counted) => Answer {
-                rows: rows as usize,
-                bytes_in,
-                ..json(
-                    StatusCode::OK,
-                    &BTreeMap::from([("status", if counted { "counted" } else { "duplicate" })]),
-                )
+        match heard {
+            Ok((status, rows)) => Answer {
+                rows,
+                bytes_in: whole.bytes.len(),
+                ..json(StatusCode::OK, &BTreeMap::from([("status", status)]))
             },
             Err(problem) => Answer::problem(problem, id),
         }
     }
 
     /// A body that is JSON.
-    async fn json_body(&self, head: &Parts, body: Incoming, id: &RequestId) -> Result<(Vec<u8>, usize), Answer> {
+    async fn json_body<'a>(&'a self, head: &Parts, body: Incoming, id: &RequestId) -> Result<Whole<'a>, Answer> {
         if let Some(encoding) = text(&head.headers, CONTENT_ENCODING)
             && !encoding.eq_ignore_ascii_case("identity")
         {
@@ -126,10 +128,41 @@ impl Server {
             return Err(Answer::problem(problem, id));
         }
         match body::read(body, &self.bodies, head.headers.contains_key(EXPECT)).await {
-            Ok(whole) => Ok((whole.bytes.to_vec(), whole.bytes.len())),
+            Ok(whole) => Ok(whole),
             Err(error) => Err(self.unread(error, id)),
         }
     }
+}
+
+/// Counts a delta: what became of it, and its rows.
+fn hear(body: &[u8], models: &[Arc<Served>]) -> Result<Result<(&'static str, usize), Problem>, StoreError> {
+    let refuse = |kind, what: String| Ok(Err(Problem::new(kind, what)));
+    let unchecked = match delta::read(body) {
+        Ok(unchecked) => unchecked,
+        Err(what) => return refuse(Kind::MalformedBody, what),
+    };
+    let Some(model) = models.iter().find(|model| model.sha256 == unchecked.model()) else {
+        let what = format!("no model served here has the bundle {}", unchecked.model());
+        return refuse(Kind::UnknownModel, what);
+    };
+    let watched = match watched(model) {
+        Ok(watched) => watched,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let delta = match unchecked.check(watched.manifest()) {
+        Ok(delta) => delta,
+        Err(what) => return refuse(Kind::InvalidDelta, what),
+    };
+    let counts = &delta.observed.counts;
+    let rows = (counts.answered + counts.rejected) as usize;
+    Ok(match watched.observe(&delta)? {
+        Heard::Counted => Ok(("counted", rows)),
+        Heard::Duplicate => Ok(("duplicate", rows)),
+        Heard::TooManySources => Err(Problem::new(
+            Kind::InvalidDelta,
+            "source: this server hears of too many sources of the model already",
+        )),
+    })
 }
 
 fn watched(model: &Served) -> Result<Arc<Watched>, Problem> {

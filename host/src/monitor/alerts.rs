@@ -7,9 +7,9 @@
 //!
 //! All state is in the store, and is written in the same change as the messages
 //! that it causes: a crash neither loses a message nor writes it twice. Of
-//! several replicas the holder of a model's lease evaluates, so they should
-//! serve the same versions of it. Should two do it all the same, both compute
-//! the same messages under the same names.
+//! several replicas the holder of the lease of a model's version evaluates it.
+//! Should two do it all the same, both compute the same messages under the same
+//! names.
 
 use super::config::Config;
 use super::notify::{Notification, Route, Status, rfc3339, routes};
@@ -23,7 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The lease of the schedules; a model's has its name behind this.
+/// The lease of the schedules; that of a version of a model has its name
+/// behind this.
 const LEASE: &str = "alerts";
 const LEASE_KEEP: Duration = Duration::from_secs(30);
 /// How long alerts of models that are not served here are left to others.
@@ -349,8 +350,8 @@ fn document(model: &str, version: &str, rule: &str, subject: &str) -> String {
     format!("{}{}/{subject}", of_model(model, version), escaped(rule))
 }
 
-fn lease_of(model: &str) -> String {
-    format!("{LEASE}/{}", escaped(model))
+fn lease_of(model: &str, version: &str) -> String {
+    format!("{LEASE}/{}@{}", escaped(model), escaped(version))
 }
 
 /// Which window of a rule was looked at last: its end in seconds.
@@ -459,7 +460,9 @@ impl Alerts {
         let rules = self.rules.iter().filter(|rule| rule.applies_to(model));
         let due = rules.filter_map(|rule| {
             let window = rule.last_window(now_ms)?;
-            (seen.get(&rule.name).is_none_or(|last| *last < window.1)).then_some(window)
+            // What was looked at while the clock was ahead does not count.
+            let looked = seen.get(&rule.name).filter(|last| **last <= now_ms / 1000);
+            (looked.is_none_or(|last| *last < window.1)).then_some(window)
         });
         Ok(due.collect())
     }
@@ -493,7 +496,7 @@ impl Alerts {
                 && to.saturating_add(rule.delay.as_secs()) <= now_s
         });
         let rules: Vec<&Rule> = rules.collect();
-        if rules.is_empty() || !self.lead(&mut leases, lease_of(&e.model))? {
+        if rules.is_empty() || !self.lead(&mut leases, lease_of(&e.model, &e.version))? {
             return Ok(Done::default());
         }
         let mut seen = self.seen(&e.model, &e.version)?;
@@ -502,7 +505,7 @@ impl Alerts {
         let mut messages = Vec::new();
         let mut done = Done::default();
         for rule in rules {
-            if seen.get(&rule.name).is_some_and(|last| *last >= to) {
+            if seen.get(&rule.name).is_some_and(|last| *last >= to && *last <= now_s) {
                 continue;
             }
             done.rules += 1;
@@ -545,26 +548,27 @@ impl Alerts {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Done::default();
         let found = load(&*self.store, "alerts/")?;
-        let names: BTreeSet<&str> = found.values().map(|alert| alert.model.as_str()).collect();
-        for name in names {
-            let served: Vec<&str> = models.iter().filter(|m| m.0 == name).map(|m| m.1.as_str()).collect();
-            let mut abandoned = BTreeSet::new();
-            let of_name = found.values().filter(|alert| alert.model == name);
-            for alert in of_name.filter(|alert| !served.contains(&alert.version.as_str())) {
-                if self.is_abandoned(alert, now_ms)? {
-                    abandoned.insert(alert.version.as_str());
-                }
+        let kept: BTreeSet<(&str, &str)> = found
+            .values()
+            .map(|alert| (alert.model.as_str(), alert.version.as_str()))
+            .collect();
+        for (name, version) in kept {
+            let served = models.iter().any(|(n, v)| n == name && v == version);
+            let mut abandoned = false;
+            let of_version = |alert: &&Alert| alert.model == name && alert.version == version;
+            for alert in found.values().filter(of_version).filter(|_| !served) {
+                abandoned |= self.is_abandoned(alert, now_ms)?;
             }
-            // The lease of a model that others serve is theirs.
-            if (served.is_empty() && abandoned.is_empty()) || !self.lead(&mut leases, lease_of(name))? {
+            // The lease of a version that others serve is theirs.
+            if (!served && !abandoned) || !self.lead(&mut leases, lease_of(name, version))? {
                 continue;
             }
-            let mut alerts = load(&*self.store, &format!("alerts/{}@", escaped(name)))?;
+            let mut alerts = load(&*self.store, &of_model(name, version))?;
             let before = alerts.clone();
             let mut messages = Vec::new();
             for alert in alerts.values_mut() {
                 match self.rule(alert) {
-                    _ if abandoned.contains(alert.version.as_str()) => {
+                    _ if abandoned => {
                         self.finish(alert, "the model is no longer served", now_ms, &mut messages);
                     }
                     Some(rule) => {
@@ -577,7 +581,9 @@ impl Alerts {
                 }
             }
             let mut changes = self.differences(&before, &mut alerts, now_ms)?;
-            changes.extend(abandoned.into_iter().map(|version| (cursors(name, version), None)));
+            if abandoned {
+                changes.push((cursors(name, version), None));
+            }
             done.messages += self.commit(changes, messages)?.messages;
         }
         if self.triggers.has_schedules() && self.lead(&mut leases, LEASE.into())? {
@@ -606,7 +612,7 @@ impl Alerts {
     /// When the store fails; then nothing was changed.
     pub fn retire(&self, model: &str, version: &str, now_ms: u64) -> Result<Done> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.lead(&mut leases, lease_of(model))? {
+        if !self.lead(&mut leases, lease_of(model, version))? {
             return Ok(Done::default());
         }
         let mut alerts = load(&*self.store, &of_model(model, version))?;

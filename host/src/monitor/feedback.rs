@@ -1,6 +1,6 @@
 //! `POST /feedback`: what predictions turned out to be.
 
-use modelet::drift::truth::{Judge, Truth};
+use modelet::drift::truth::{Judge, Predicted, Truth};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -108,20 +108,51 @@ pub fn key(id: &str) -> [u8; 16] {
     }
 }
 
-/// A label as the store keeps it.
-pub(super) fn encode(truth: &Truth) -> Vec<u8> {
-    match truth {
-        Truth::Class(class) => [&[0], &class.to_le_bytes()[..]].concat(),
-        Truth::Number(number) => [&[1], &number.to_le_bytes()[..]].concat(),
-    }
+/// A label with the prediction that it was held against, as the store keeps
+/// them: what was counted can be taken back, whatever became of the prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Judged {
+    /// When it was predicted, in seconds since 1970.
+    pub(super) time: u64,
+    pub(super) predicted: Predicted,
+    pub(super) truth: Truth,
 }
 
-/// A label as the store kept it.
-pub(super) fn decode(bytes: &[u8]) -> Option<Truth> {
-    match bytes.split_first()? {
-        (0, class) => Some(Truth::Class(u32::from_le_bytes(class.try_into().ok()?))),
-        (1, number) => Some(Truth::Number(f64::from_le_bytes(number.try_into().ok()?))),
-        _ => None,
+impl Judged {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.time.to_le_bytes().to_vec();
+        bytes.extend(self.predicted.class.to_le_bytes());
+        bytes.extend(self.predicted.score.to_le_bytes());
+        match &self.truth {
+            Truth::Class(class) => {
+                bytes.push(0);
+                bytes.extend(class.to_le_bytes());
+            }
+            Truth::Number(number) => {
+                bytes.push(1);
+                bytes.extend(number.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Judged> {
+        let (time, rest) = bytes.split_first_chunk::<8>()?;
+        let (class, rest) = rest.split_first_chunk::<4>()?;
+        let (score, rest) = rest.split_first_chunk::<8>()?;
+        let truth = match rest.split_first()? {
+            (0, class) => Truth::Class(u32::from_le_bytes(class.try_into().ok()?)),
+            (1, number) => Truth::Number(f64::from_le_bytes(number.try_into().ok()?)),
+            _ => return None,
+        };
+        Some(Judged {
+            time: u64::from_le_bytes(*time),
+            predicted: Predicted {
+                class: u32::from_le_bytes(*class),
+                score: f64::from_le_bytes(*score),
+            },
+            truth,
+        })
     }
 }
 
@@ -172,9 +203,15 @@ mod tests {
     #[test]
     fn labels_are_kept_exactly() {
         for truth in [Truth::Class(7), Truth::Number(-0.1)] {
-            assert_eq!(decode(&encode(&truth)), Some(truth));
+            let judged = Judged {
+                time: 77,
+                predicted: Predicted { class: 3, score: 0.3 },
+                truth,
+            };
+            let bytes = judged.encode();
+            assert_eq!(Judged::decode(&bytes), Some(judged));
+            assert_eq!(Judged::decode(&bytes[..bytes.len() - 1]), None);
         }
-        assert_eq!(decode(&[]), None);
-        assert_eq!(decode(&[0, 1]), None);
+        assert_eq!(Judged::decode(&[]), None);
     }
 }

@@ -5,6 +5,9 @@ use modelet::drift::{Counts, delta};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Version of what [`Observed::to_bytes`] writes.
+const FORMAT: u8 = 1;
+
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
 
 /// Observations and traffic. They merge by addition.
@@ -81,20 +84,26 @@ impl Observed {
     /// As the store keeps it.
     pub fn to_bytes(&self) -> Vec<u8> {
         // Serialising into memory can't fail.
-        postcard::to_allocvec(self).unwrap_or_default()
+        let body = postcard::to_allocvec(self).unwrap_or_default();
+        [&[FORMAT], &body[..]].concat()
     }
 
     /// As the store kept it.
     ///
     /// # Errors
-    /// When the bytes are something else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Observed, postcard::Error> {
-        postcard::from_bytes(bytes)
+    /// When the bytes are something else; the text says what.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Observed, String> {
+        match bytes.split_first() {
+            Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| error.to_string()),
+            Some((other, _)) => Err(format!("expected format {FORMAT} but got {other}")),
+            None => Err("expected counts but got nothing".into()),
+        }
     }
 }
 
 /// Where the statuses of answers are not known one by one, their hundred
-/// stands for them.
+/// stands for them. Their latency is another than the host's (of the prediction
+/// alone), so it is not mixed with it.
 impl From<&delta::Observed> for Observed {
     fn from(observed: &delta::Observed) -> Observed {
         let requests = &observed.requests;
@@ -103,14 +112,12 @@ impl From<&delta::Observed> for Observed {
             (400, requests.rejected),
             (500, requests.failed),
         ];
-        let mut traffic = Traffic {
-            statuses: statuses.into_iter().filter(|(_, count)| *count > 0).collect(),
-            ..Traffic::default()
-        };
-        traffic.add_latency(&observed.latency);
         Observed {
             counts: observed.counts.clone(),
-            traffic,
+            traffic: Traffic {
+                statuses: statuses.into_iter().filter(|(_, count)| *count > 0).collect(),
+                ..Traffic::default()
+            },
         }
     }
 }
@@ -119,10 +126,12 @@ impl Traffic {
     /// Adds other traffic.
     pub fn merge(&mut self, other: &Traffic) {
         for (status, count) in &other.statuses {
-            *self.statuses.entry(*status).or_default() += count;
+            let sum = self.statuses.entry(*status).or_default();
+            *sum = sum.saturating_add(*count);
         }
         for (failure, count) in &other.failures {
-            *self.failures.entry(failure.clone()).or_default() += count;
+            let sum = self.failures.entry(failure.clone()).or_default();
+            *sum = sum.saturating_add(*count);
         }
         self.add_latency(&other.latency);
     }
@@ -132,7 +141,7 @@ impl Traffic {
         if buckets.iter().any(|&count| count > 0) {
             self.latency.resize(BUCKETS, 0);
             for (count, more) in self.latency.iter_mut().zip(buckets) {
-                *count += more;
+                *count = count.saturating_add(*more);
             }
         }
     }

@@ -193,7 +193,7 @@ pub struct Rule {
     /// `latency`: which percentile. Default: p95.
     pub percentile: Percentile,
     /// `performance`: the figure, one of [`METRICS`]. For those in the unit of
-    /// the target (`mae`, `mse`, `rmse`) the threshold is a share of the
+    /// the target (`mae`, `rmse`) the threshold is a share of the
     /// baseline. Default: `accuracy`, threshold 0.05 (shares of the baseline:
     /// 0.1).
     pub metric: String,

@@ -18,6 +18,10 @@ use std::time::Duration;
 const CUSUM_RISE: f64 = 0.05;
 /// The chart alarms here: a rise is e^8, some 3,000, times likelier than none.
 const CUSUM_LIMIT: f64 = 8.0;
+/// It is held here, so that it comes down soon after the rate did.
+const CUSUM_CAP: f64 = 2.0 * CUSUM_LIMIT;
+/// It goes over the last day, in seconds, whatever the window.
+const CUSUM_S: u64 = 86_400;
 /// The chart needs so many labels, and so many rows of a baseline.
 const CUSUM_ROWS_MIN: u64 = 50;
 
@@ -154,10 +158,12 @@ pub struct PerformanceStatus {
     pub estimate: Option<Estimate>,
 }
 
-/// A control chart over the window's buckets; see [`truth::cusum`].
+/// A control chart over the buckets of the day before the window's end; see
+/// [`truth::cusum`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cusum {
-    /// The sum of log-likelihood ratios at the end of the window.
+    /// The sum of log-likelihood ratios at the end of the window, at most twice
+    /// the limit.
     pub value: f64,
     /// Beyond this the error rate has risen.
     pub limit: f64,
@@ -212,7 +218,9 @@ impl Watched {
             from: span::rfc3339(window.from),
             to: span::rfc3339(window.to),
         });
-        let seconds = window.to.min(span::now().max(window.from + 1)) - window.from;
+        // Rates are of the time that was counted, not of the time before.
+        let first = window.first.unwrap_or(window.from).max(window.from);
+        let seconds = window.to.min(span::now()).saturating_sub(first);
         let host_rows = window.sources.get("host").map_or(0, |host| host.counts.answered);
         Ok(Status {
             sources: window
@@ -253,11 +261,22 @@ impl Watched {
                 .metrics
                 .iter()
                 .map(|(name, metric)| {
+                    // A baseline of few rows is uncertain itself.
+                    let (mut low, mut high) = (metric.low, metric.high);
+                    if name == "accuracy"
+                        && let (Some(told), Some(l), Some(h)) = (metric.baseline, low, high)
+                        && performance.baseline_rows > 0
+                    {
+                        let rows = performance.baseline_rows as f64;
+                        let (from, to) = truth::wilson(told * rows, rows);
+                        low = Some(metric.value - (metric.value - l).hypot(to - told));
+                        high = Some(metric.value + (h - metric.value).hypot(told - from));
+                    }
                     let value = rules::MetricValue {
                         value: metric.value,
                         baseline: metric.baseline,
-                        low: metric.low,
-                        high: metric.high,
+                        low,
+                        high,
                         rows: metric.rows,
                     };
                     (name.clone(), value)
@@ -315,9 +334,8 @@ impl Watched {
             return Ok(status);
         };
         let baseline = self.manifest().baseline.as_ref();
-        let buckets = self.truth(from, to)?;
         let mut sums = Sums::new();
-        for (_, bucket) in &buckets {
+        for (_, bucket) in &self.truth(from, to)? {
             truth::merge(&mut sums, bucket);
         }
         let none = BTreeMap::new();
@@ -331,10 +349,18 @@ impl Watched {
             if let Some(accuracy) = baseline.metrics.get("accuracy")
                 && judge.classifies()
                 && status.measured.labelled >= CUSUM_ROWS_MIN
+                && (baseline.rows == 0 || baseline.rows >= CUSUM_ROWS_MIN)
             {
-                let p0 = 1.0 - accuracy;
+                // A baseline measured on few rows is not exact: what it could
+                // have been is no rise.
+                let told = 1.0 - accuracy;
+                let p0 = match baseline.rows {
+                    0 => told,
+                    rows => truth::wilson(told * rows as f64, rows as f64).1,
+                };
+                let buckets = self.fine_truth(to.saturating_sub(CUSUM_S), to)?;
                 let errors = buckets.iter().map(|(_, sums)| judge.errors(sums));
-                let value = truth::cusum(p0, p0 + CUSUM_RISE, errors);
+                let value = truth::cusum(p0, p0 + CUSUM_RISE, CUSUM_CAP, errors);
                 status.cusum = Some(Cusum {
                     value,
                     limit: CUSUM_LIMIT,

@@ -2,7 +2,7 @@
 //! of time, keeps predictions until their labels come, and answers for windows.
 
 use super::config::MonitorConfig;
-use super::feedback::{self, Entry, Outcome};
+use super::feedback::{self, Entry, Judged, Outcome};
 use super::observed::Observed;
 use super::span;
 use super::status::Status;
@@ -14,7 +14,7 @@ use modelet::drift::delta::{Delta, SOURCE_BROWSER, SOURCE_HOST};
 use modelet::drift::truth::{self, Judge, Predicted};
 use modelet::signature::{Manifest, Reference};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
@@ -23,6 +23,10 @@ use std::time::Duration;
 const COARSE_S: u32 = 3600;
 /// Predictions that wait for the store at most; more are not kept.
 const QUEUED_MAX: usize = 1 << 20;
+/// Sources that a process hears of a model: each has buckets of its own.
+const SOURCES_MAX: usize = 16;
+/// Predictions are brought to the store in portions of so many bytes.
+const PORTION_BYTES: usize = 4 << 20;
 /// Closed buckets that wait for a store that fails, at most.
 const UNSAVED_MAX: usize = 4096;
 /// Marks a rejected row among predictions.
@@ -80,6 +84,7 @@ pub struct Watched {
     learnt: RwLock<Option<Arc<Learnt>>>,
     latest: RwLock<Option<Arc<Status>>>,
     failing: AtomicBool,
+    sources: Mutex<BTreeSet<String>>,
 }
 
 /// What is touched by whoever flushes, one at a time.
@@ -135,6 +140,17 @@ pub struct Learnt {
     pub columns: BTreeMap<String, Vec<u64>>,
 }
 
+/// What became of a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is counted.
+    Counted,
+    /// It was counted before.
+    Duplicate,
+    /// It has a source of which there are too many.
+    TooManySources,
+}
+
 /// What was observed in a window, by source.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
@@ -142,6 +158,8 @@ pub struct Window {
     pub from: u64,
     /// Its end.
     pub to: u64,
+    /// When the first bucket begins that holds anything.
+    pub first: Option<u64>,
     /// Observations by source.
     pub sources: BTreeMap<String, Observed>,
 }
@@ -198,6 +216,7 @@ impl Watched {
             learnt: RwLock::new(None),
             latest: RwLock::new(None),
             failing: AtomicBool::new(false),
+            sources: Mutex::default(),
         }
     }
 
@@ -245,9 +264,10 @@ impl Watched {
         if self.config.keep_predictions.is_zero() || self.judge.is_none() || observation.scores.is_empty() {
             return;
         }
-        if self.queued.fetch_add(1, Ordering::Relaxed) >= QUEUED_MAX {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let count = observation.scores.len();
+        if self.queued.fetch_add(count, Ordering::Relaxed) >= QUEUED_MAX {
+            self.queued.fetch_sub(count, Ordering::Relaxed);
+            self.dropped.fetch_add(count as u64, Ordering::Relaxed);
             return;
         }
         let row = |row: usize| match observation.status.get(row) {
@@ -277,19 +297,31 @@ impl Watched {
     ///
     /// # Errors
     /// When the store fails; the instance then sends it again.
-    pub fn observe(&self, delta: &Delta) -> Result<bool> {
+    pub fn observe(&self, delta: &Delta) -> Result<Heard> {
         let origin = &delta.origin;
+        if !self.knows(&origin.source) {
+            return Ok(Heard::TooManySources);
+        }
         let instance = format!("{}/{}", origin.source, origin.instance);
         if !self.store.advance(&instance, origin.sequence, self.config.keep_fine)? {
-            return Ok(false);
+            return Ok(Heard::Duplicate);
         }
         let mut inner = self.inner();
         if trusted(&origin.source) {
             inner.received.merge(&delta.observed.counts);
         }
-        let now = span::now();
+        let now = span::now().max(inner.tick);
         self.add(&mut inner, &origin.source, now, &Observed::from(&delta.observed));
-        Ok(true)
+        Ok(Heard::Counted)
+    }
+
+    /// Whether a source was heard before, or is one of few.
+    fn knows(&self, source: &str) -> bool {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.contains(source) && sources.len() < SOURCES_MAX {
+            sources.insert(source.to_owned());
+        }
+        sources.contains(source)
     }
 
     /// Collects what was counted since the last time, and saves it. Called
@@ -299,7 +331,9 @@ impl Watched {
     /// When the store fails; nothing is lost, and the next flush tries again.
     pub fn flush(&self) -> Result<()> {
         let mut inner = self.inner();
-        let now = span::now();
+        // Were the clock to go back, a part that was closed would be begun
+        // anew, and replace the old one.
+        let now = span::now().max(inner.tick);
         let total = self.counters.observed();
         let delta = total.since(&inner.seen);
         if !delta.is_empty() {
@@ -325,24 +359,7 @@ impl Watched {
     }
 
     fn save(&self, inner: &mut Inner, now: u64) -> Result<()> {
-        while let Ok(prediction) = inner.queue.try_recv() {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
-            inner.unsaved_predictions.push((prediction.key, prediction.encode()));
-        }
-        if !inner.unsaved_predictions.is_empty() {
-            let kept =
-                self.store
-                    .put_predictions(&self.sha256, &inner.unsaved_predictions, self.config.keep_predictions);
-            match kept {
-                Ok(()) => inner.unsaved_predictions.clear(),
-                Err(error) => {
-                    let more = inner.unsaved_predictions.len().saturating_sub(QUEUED_MAX);
-                    inner.unsaved_predictions.drain(..more);
-                    self.dropped.fetch_add(more as u64, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
+        let predictions = self.save_predictions(inner);
         for (seconds, keep) in [
             (self.config.bucket_s, self.config.keep_fine),
             (COARSE_S, self.config.keep_coarse),
@@ -374,6 +391,34 @@ impl Watched {
                 }
                 *s != seconds || *start >= current
             });
+        }
+        predictions
+    }
+
+    /// Predictions wait apart from counts, so that one that the store does not
+    /// take holds up no count.
+    fn save_predictions(&self, inner: &mut Inner) -> Result<()> {
+        while let Ok(prediction) = inner.queue.try_recv() {
+            inner.unsaved_predictions.push((prediction.key, prediction.encode()));
+        }
+        while !inner.unsaved_predictions.is_empty() {
+            let mut bytes = 0;
+            let portion = inner.unsaved_predictions.iter().take_while(|(_, prediction)| {
+                bytes += prediction.len();
+                bytes <= PORTION_BYTES.max(prediction.len())
+            });
+            let portion = portion.count();
+            let rows = inner.unsaved_predictions[..portion]
+                .iter()
+                .map(|(_, p)| rows_of(p))
+                .sum();
+            self.store.put_predictions(
+                &self.sha256,
+                &inner.unsaved_predictions[..portion],
+                self.config.keep_predictions,
+            )?;
+            inner.unsaved_predictions.drain(..portion);
+            self.queued.fetch_sub(rows, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -418,9 +463,15 @@ impl Watched {
             window.from = window.from.min(from);
             for part in self.store.parts(&self.sha256, seconds, from, to)? {
                 let source = part.writer.split_once('/').map_or(SOURCE_HOST, |(_, source)| source);
-                let Ok(observed) = Observed::from_bytes(&part.bytes) else {
-                    continue;
+                let observed = match Observed::from_bytes(&part.bytes) {
+                    Ok(observed) => observed,
+                    Err(what) => {
+                        tracing::warn!(start = part.bucket.start, "counts in the store can't be read: {what}");
+                        continue;
+                    }
                 };
+                let start = part.bucket.start;
+                window.first = Some(window.first.map_or(start, |first| first.min(start)));
                 if observed.counts.columns.is_empty() || observed.counts.fit(&self.manifest.reference) {
                     window.sources.entry(source.to_owned()).or_default().merge(&observed);
                 }
@@ -440,6 +491,15 @@ impl Watched {
         }
         all.sort_by_key(|(start, _)| *start);
         Ok(all)
+    }
+
+    /// The ground truth for predictions of `[from, to)`, by fine bucket, as far
+    /// as these are kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn fine_truth(&self, from: u64, to: u64) -> Result<Vec<(u64, Sums)>> {
+        self.store.sums(&self.sha256, self.config.bucket_s, from, to)
     }
 
     /// The buckets that make up a window: their length, the first and the end.
@@ -464,8 +524,12 @@ impl Watched {
     pub fn feedback(&self, entries: &[Entry]) -> Result<Vec<Outcome>> {
         let Some(judge) = &self.judge else {
             let detail = format!(
-                "labels can't be held against a model of the task {}",
-                self.manifest.task.name()
+                "labels can't be held against this model: its task is {}, {}",
+                self.manifest.task.name(),
+                match self.manifest.reference.rows {
+                    0 => "and it was packed without reference data",
+                    _ => "which has no truth to compare with",
+                }
             );
             return Ok(vec![Outcome::InvalidLabel { detail }; entries.len()]);
         };
@@ -512,7 +576,7 @@ impl Watched {
                             Some(_) => Outcome::Corrected,
                         });
                     }
-                    Labelled::Found(Some(bytes)) if bytes == feedback::encode(&joined.truth) => {
+                    Labelled::Found(Some(bytes)) if bytes == joined.judged().encode() => {
                         outcomes[joined.index] = Some(Outcome::Duplicate);
                     }
                     Labelled::Found(previous) => {
@@ -529,27 +593,38 @@ impl Watched {
         }
     }
 
+    /// The label with what it adds, and what it takes back of an earlier one:
+    /// from the bucket that this was counted in, which is another where the id
+    /// was used for another prediction since.
     fn label(&self, judge: &Judge, joined: &Joined) -> Label {
-        let mut sums = judge.judge(joined.predicted, &joined.truth);
-        if let Some(truth) = joined.previous.as_deref().and_then(feedback::decode) {
-            truth::merge(&mut sums, &truth::negated(&judge.judge(joined.predicted, &truth)));
-            sums.retain(|_, value| *value != 0);
-        }
-        let bucket = |seconds: u32| Bucket {
-            model: self.sha256.clone(),
-            seconds,
-            start: joined.time - joined.time % u64::from(seconds),
+        let judged = joined.judged();
+        let previous = joined.previous.as_deref().and_then(Judged::decode);
+        let mut adds: Vec<(Bucket, Sums)> = Vec::new();
+        let mut add = |time: u64, sums: &Sums| {
+            for seconds in [self.config.bucket_s, COARSE_S] {
+                let bucket = Bucket {
+                    model: self.sha256.clone(),
+                    seconds,
+                    start: time - time % u64::from(seconds),
+                };
+                match adds.iter_mut().find(|(other, _)| *other == bucket) {
+                    Some((_, added)) => truth::merge(added, sums),
+                    None => adds.push((bucket, sums.clone())),
+                }
+            }
         };
+        add(judged.time, &judge.judge(judged.predicted, &judged.truth));
+        if let Some(previous) = previous {
+            let sums = judge.judge(previous.predicted, &previous.truth);
+            add(previous.time, &truth::negated(&sums));
+        }
         Label {
             model: self.sha256.clone(),
             key: joined.key,
             row: joined.row,
             previous: joined.previous.clone(),
-            value: feedback::encode(&joined.truth),
-            adds: [self.config.bucket_s, COARSE_S]
-                .into_iter()
-                .map(|seconds| (bucket(seconds), sums.clone()))
-                .collect(),
+            value: judged.encode(),
+            adds,
         }
     }
 
@@ -653,6 +728,16 @@ struct Joined {
     previous: Option<Vec<u8>>,
 }
 
+impl Joined {
+    fn judged(&self) -> Judged {
+        Judged {
+            time: self.time,
+            predicted: self.predicted,
+            truth: self.truth.clone(),
+        }
+    }
+}
+
 impl Prediction {
     /// The time, then class and score of each row.
     fn encode(&self) -> Vec<u8> {
@@ -668,6 +753,11 @@ impl Prediction {
         }
         bytes
     }
+}
+
+/// The rows of a prediction that is kept.
+fn rows_of(bytes: &[u8]) -> usize {
+    bytes.len().saturating_sub(8) / 12
 }
 
 /// The time and a row of a kept prediction, if it has that row.

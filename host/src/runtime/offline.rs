@@ -67,7 +67,7 @@ const FUNCTIONS: [Function; 2] = [
 ///
 /// # Errors
 /// When it is not laid out as components are that `modelet pack` writes.
-pub(crate) fn offline(component: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub fn offline(component: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut reader = Reader(
         component
             .strip_prefix(&HEADER)

@@ -357,8 +357,8 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
     let mut monitor = MonitorConfig::default();
     section.set("enabled", &mut monitor.enabled, Item::flag);
     section.set("bucket", &mut monitor.bucket, |item| {
-        item.duration_where("whole seconds that divide an hour", |d| {
-            d.subsec_nanos() == 0 && !d.is_zero() && 3600u64.is_multiple_of(d.as_secs())
+        item.duration_where("whole seconds that divide an hour, at most 30 m", |d| {
+            d.subsec_nanos() == 0 && !d.is_zero() && d.as_secs() <= 1800 && 3600u64.is_multiple_of(d.as_secs())
         })
     });
     section.set("flush", &mut monitor.flush, |item| {
