@@ -322,6 +322,33 @@ fn labels_find_their_predictions() {
 }
 
 #[test]
+fn an_id_that_is_used_again_leaves_no_trace_of_the_first_prediction() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let label = |label: u8| {
+        let body = json!({"id": "again", "label": label}).to_string();
+        let answer = post(server.address, "/feedback", body);
+        answer.json()["status"].as_str().unwrap_or_default().to_owned()
+    };
+    let confusion = || drift(server.address, "")["performance"]["confusion"].clone();
+    let predicted = |row: usize| {
+        let answer = score(server.address, &rows.csv_of_features(row..row + 1), "again");
+        answer["predictions"][0]["prediction"].to_string()
+    };
+    // Two rows whose predictions differ.
+    let first = predicted(0);
+    assert_eq!(label(1), "counted");
+    let other = (1..200)
+        .find(|&row| predicted(row) != first)
+        .expect("predictions differ");
+    assert_eq!(label(1), "corrected");
+    let second = predicted(other);
+    assert_eq!(label(1), "duplicate");
+    assert_eq!(confusion(), json!([{"truth": "1", "predicted": second, "count": 1}]));
+}
+
+#[test]
 fn a_killed_server_keeps_every_label_and_most_counts() {
     let model = credit();
     let rows = Rows::holdout();

@@ -576,7 +576,7 @@ impl Watched {
                             Some(_) => Outcome::Corrected,
                         });
                     }
-                    Labelled::Found(Some(bytes)) if bytes == joined.judged().encode() => {
+                    Labelled::Found(Some(bytes)) if joined.is_told(&bytes) => {
                         outcomes[joined.index] = Some(Outcome::Duplicate);
                     }
                     Labelled::Found(previous) => {
@@ -729,6 +729,12 @@ struct Joined {
 }
 
 impl Joined {
+    /// Whether the same was told before of the same prediction, or of an equal
+    /// one whose request was sent again.
+    fn is_told(&self, bytes: &[u8]) -> bool {
+        Judged::decode(bytes).is_some_and(|told| told.truth == self.truth && told.predicted == self.predicted)
+    }
+
     fn judged(&self) -> Judged {
         Judged {
             time: self.time,
