@@ -216,7 +216,7 @@ mod tests {
 monitor
   store      redis://cache:6379
   buckets    1m, written every 5s
-  kept       2d, by the hour 14d, by the day 90d
+  kept       2d, by the hour 90d
   windows    1h, 5m, 24h
   feedback   joined for 7d
   drift      adjusted p below 0.04 and PSI from 0.01; alerts from PSI 0.1, of predictions 0.15

@@ -31,7 +31,7 @@ pub struct MonitorConfig {
     /// Whether anything is counted. Default: yes.
     pub enabled: bool,
     /// How long a bucket of counts is; every window is a sum of buckets. Whole
-    /// seconds that divide an hour. Default: 1 m.
+    /// seconds that divide an hour, at most 30 minutes. Default: 1 m.
     #[serde(serialize_with = "as_text")]
     pub bucket: Duration,
     /// How often counts are written to the store, which is what a crash may

@@ -534,12 +534,9 @@ impl Watched {
             return Ok(vec![Outcome::InvalidLabel { detail }; entries.len()]);
         };
         let keys: Vec<[u8; 16]> = entries.iter().map(|entry| feedback::key(&entry.id)).collect();
-        let mut kept = self.store.predictions(&self.sha256, &keys)?;
-        if kept.iter().any(Option::is_none) {
-            // A label may come sooner than a flush.
-            self.flush()?;
-            kept = self.store.predictions(&self.sha256, &keys)?;
-        }
+        // A label may come sooner than a flush.
+        self.save_predictions(&mut self.inner())?;
+        let kept = self.store.predictions(&self.sha256, &keys)?;
         let mut outcomes: Vec<Option<Outcome>> = vec![None; entries.len()];
         let mut labels = Vec::new();
         for (index, ((entry, key), kept)) in entries.iter().zip(&keys).zip(&kept).enumerate() {

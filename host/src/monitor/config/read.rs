@@ -1007,7 +1007,7 @@ mod tests {
             ),
             Case(
                 "[monitor]\nbucket = \"7s\"\n",
-                "monitor.bucket: expected whole seconds that divide an hour but got \"7s\" (line 2, column 10)",
+                "monitor.bucket: expected whole seconds that divide an hour, at most 30 m but got \"7s\" (line 2, column 10)",
             ),
             Case(
                 "[monitor]\nwindows = [\"5m\", \"90s\"]\n",
@@ -1051,7 +1051,7 @@ mod tests {
             ),
             Case(
                 "[monitoring]\n",
-                "monitoring: unknown key; expected one of monitor, notify, retrain, serve (line 1, column 2)",
+                "monitoring: unknown key; expected one of monitor, notify, retrain (line 1, column 2)",
             ),
             Case(
                 "[[notify.webhook]]\nurl = \"ftp://secret\"\n",
