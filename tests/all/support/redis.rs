@@ -1,5 +1,6 @@
 //! A Redis server as a process of its own, with its data in a folder of its own.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -62,6 +63,19 @@ fn log(folder: &TempDir) -> String {
 }
 
 /// `None` if it ends instead of listening.
+/// Whether the server answers, which it does once it has read its data.
+fn answers(port: u16) -> bool {
+    let asked = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(answer == *b"+PONG")
+    };
+    asked().unwrap_or(false)
+}
+
 fn spawn(port: u16, folder: &TempDir) -> Option<Child> {
     let server = |program: &str| {
         Command::new(program)
@@ -88,7 +102,7 @@ fn spawn(port: u16, folder: &TempDir) -> Option<Child> {
         if child.try_wait().expect("its state is known").is_some() {
             return None;
         }
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() && log(folder).contains("eady to accept connections") {
+        if answers(port) {
             return Some(child);
         }
         std::thread::sleep(Duration::from_millis(20));
