@@ -18,3 +18,4 @@ pub mod runtime;
 pub mod serve;
 
 mod bindings;
+mod folders;

@@ -12,6 +12,7 @@ use crate::monitor::observed::{Observed, Traffic};
 use crate::monitor::watch::Watched;
 use crate::runtime::{FaultCount, Observation};
 use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
+use modelet::drift::delta::latency_bucket;
 use modelet::drift::{Bins, Counts};
 use modelet::validate::FaultCode;
 use std::cell::Cell;
@@ -88,7 +89,7 @@ struct Histogram {
 
 impl Histogram {
     fn observe(&self, time: Duration) {
-        let bucket = LATENCY_BUCKETS_S.partition_point(|&bound| bound < time.as_secs_f64());
+        let bucket = latency_bucket(time.as_nanos() as u64);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }

@@ -38,7 +38,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use store::Store;
 use watch::Watched;
 
@@ -167,7 +167,7 @@ impl Ticker {
         loop {
             let config = &self.shared.config.monitor;
             let bucket_ms = config.bucket.as_millis().max(1);
-            let left_ms = bucket_ms - now().as_millis() % bucket_ms;
+            let left_ms = bucket_ms - span::since_1970().as_millis() % bucket_ms;
             let pause = config.flush.min(Duration::from_millis(left_ms as u64));
             let stopping = !matches!(stopped.recv_timeout(pause), Err(mpsc::RecvTimeoutError::Timeout));
             // A fault in one look must not end all further ones.
@@ -189,7 +189,7 @@ impl Ticker {
         for model in &shared.models {
             model.flush()?;
         }
-        let now = now();
+        let now = span::since_1970();
         let mut messages = 0;
         for model in &shared.models {
             messages += self.evaluate(model, now)?;
@@ -207,9 +207,6 @@ impl Ticker {
         let bucket = now.as_secs() / shared.config.monitor.bucket.as_secs().max(1);
         if bucket != self.bucket {
             self.bucket = bucket;
-            for model in &shared.models {
-                model.learn()?;
-            }
             let window = shared.config.monitor.windows.first().copied();
             for model in &shared.models {
                 let question = Question {
@@ -255,8 +252,4 @@ impl Ticker {
             None => {}
         }
     }
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ mod log;
 pub use log::LogFormat;
 
 use crate::artifact::Artifact;
+use crate::folders;
 use crate::http::{HttpLimits, Served, Server};
 use crate::monitor::Monitor;
 use crate::monitor::config::Config;
@@ -365,12 +366,9 @@ fn open_file(path: &Path) -> anyhow::Result<SharedStore> {
 /// again.
 fn default_store(listen: &[SocketAddr]) -> Option<PathBuf> {
     let address = listen.first().filter(|address| address.port() != 0)?;
-    let state = match std::env::var_os("XDG_STATE_HOME").filter(|value| !value.is_empty()) {
-        Some(state) => PathBuf::from(state),
-        None => PathBuf::from(std::env::var_os("HOME").filter(|value| !value.is_empty())?).join(".local/state"),
-    };
     let host = address.ip().to_string().replace(':', "_");
-    Some(state.join("modelet").join(format!("{host}-{}.redb", address.port())))
+    let folder = folders::of_user("XDG_STATE_HOME", ".local/state")?;
+    Some(folder.join(format!("{host}-{}.redb", address.port())))
 }
 
 /// Calls the model before anybody waits for it: the first calls of an instance

@@ -382,6 +382,27 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
+/// The standard normal quantile of 97.5 %, for intervals of 95 %.
+pub const Z_95: f64 = 1.959_963_984_540_054;
+
+/// The bounds of the score interval for a share of `count` of `total`, whose
+/// standard normal quantile is `z` (Wilson 1927, "Probable inference, the law
+/// of succession, and statistical inference"); (0, 1) of nothing.
+pub fn wilson(count: f64, total: f64, z: f64) -> (f64, f64) {
+    if total <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let p = count.min(total) / total;
+    let z2 = z * z;
+    let center = p + z2 / (2.0 * total);
+    let spread = z * libm::sqrt(p * (1.0 - p) / total + z2 / (4.0 * total * total));
+    let scale = 1.0 + z2 / total;
+    (
+        ((center - spread) / scale).clamp(0.0, 1.0),
+        ((center + spread) / scale).clamp(0.0, 1.0),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,6 +412,14 @@ mod tests {
             (got - expected).abs() <= 1e-12 + 1e-10 * expected.abs(),
             "{got} is not {expected}"
         );
+    }
+
+    #[test]
+    fn wilsons_interval_by_hand() {
+        // 8 of 10: Wilson's interval is [0.4902, 0.9433].
+        let (low, high) = wilson(8.0, 10.0, Z_95);
+        assert!((low - 0.4902).abs() <= 1e-4, "{low}");
+        assert!((high - 0.9433).abs() <= 1e-4, "{high}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! exactly. Losses are in fixed point; scores are counted by the bins of the
 //! monitored column `score`.
 
-use super::Bins;
+use super::{Bins, stats};
 use crate::signature::{Column, Labels, Manifest, ScoreKind, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -552,16 +552,6 @@ fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
     libm::sqrt((variance / (positives * negatives)).max(0.0))
 }
 
-/// The 95 % interval of a proportion (Wilson 1927).
-pub fn wilson(hits: f64, rows: f64) -> (f64, f64) {
-    const Z: f64 = 1.959_963_984_540_054;
-    let p = hits / rows;
-    let center = p + Z * Z / (2.0 * rows);
-    let margin = Z * libm::sqrt(p * (1.0 - p) / rows + Z * Z / (4.0 * rows * rows));
-    let divisor = 1.0 + Z * Z / rows;
-    ((center - margin) / divisor, (center + margin) / divisor)
-}
-
 struct Metrics<'a> {
     rows: u64,
     baseline: &'a BTreeMap<String, f64>,
@@ -572,7 +562,7 @@ impl Metrics<'_> {
     fn proportion(&mut self, name: &str, hits: i64, rows: i64) {
         if rows > 0 {
             let (hits, rows) = (hits as f64, rows as f64);
-            let (low, high) = wilson(hits, rows);
+            let (low, high) = stats::wilson(hits, rows, stats::Z_95);
             self.put(name, hits / rows, Some((low, high)), rows as u64);
         }
     }
@@ -756,14 +746,6 @@ mod tests {
         near(metric("brier"), (0.01 + 0.64 + 0.09 + 0.36 + 0.04 + 0.01) / 6.0, 1e-8);
         let cell = &performance.confusion[1];
         assert_eq!((&*cell.truth, &*cell.predicted, cell.count), ("0", "1", 1));
-    }
-
-    #[test]
-    fn wilsons_interval_by_hand() {
-        // 8 of 10: Wilson's interval is [0.4902, 0.9433].
-        let (low, high) = wilson(8.0, 10.0);
-        near(low, 0.4902, 1e-4);
-        near(high, 0.9433, 1e-4);
     }
 
     #[test]

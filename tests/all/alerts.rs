@@ -3,35 +3,12 @@
 
 use crate::support::http::{get, post, send};
 use crate::support::receivers::{HttpSink, SmtpSink};
+use crate::support::rows::Rows;
 use crate::support::server::Server;
-use crate::support::{credit, parity_dir, root};
+use crate::support::{credit, parity_dir};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Rows of the holdout as CSV without the truth, and the truth.
-fn holdout() -> (String, Vec<u8>) {
-    let path = root().join("examples/credit/holdout.csv");
-    let mut reader = csv::Reader::from_path(path).expect("the rows are there");
-    let headers = reader.headers().expect("a header").clone();
-    let truth = headers.iter().position(|name| name == "defaulted").expect("the truth");
-    let line = |record: &csv::StringRecord| {
-        let cells = record
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i != truth)
-            .map(|(_, cell)| cell);
-        cells.collect::<Vec<_>>().join(",") + "\n"
-    };
-    let mut text = line(&headers);
-    let mut labels = Vec::new();
-    for record in reader.records() {
-        let record = record.expect("a row");
-        text.push_str(&line(&record));
-        labels.push(record[truth].parse().expect("a label"));
-    }
-    (text, labels)
-}
 
 /// A server whose windows are seconds long.
 fn served(name: &str, notify: &str) -> Server {
@@ -65,15 +42,16 @@ fn served(name: &str, notify: &str) -> Server {
 /// Predicts the holdout and says what it was: the truth, or for each second
 /// row its contrary.
 struct Sender {
+    rows: Rows,
     csv: String,
-    truth: Vec<u8>,
     batch: usize,
 }
 
 impl Sender {
     fn new() -> Sender {
-        let (csv, truth) = holdout();
-        Sender { csv, truth, batch: 0 }
+        let rows = Rows::holdout();
+        let csv = rows.csv_of_features(0..rows.rows.len());
+        Sender { rows, csv, batch: 0 }
     }
 
     fn send(&mut self, server: &Server, wrong: bool) {
@@ -82,15 +60,15 @@ impl Sender {
         let headers = [("content-type", "text/csv"), ("x-request-id", id.as_str())];
         let answer = send(server.address, "POST", "/predict/batch", &headers, self.csv.as_bytes());
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let labels = self.truth.iter().enumerate();
-        let labels: Vec<Value> = labels
-            .map(|(row, &truth)| {
+        let labels: Vec<Value> = (0..self.rows.rows.len())
+            .map(|row| {
+                let truth = self.rows.truth(row);
                 let label = if wrong && row % 2 == 0 { 1 - truth } else { truth };
                 json!({"id": id, "row": row, "label": label})
             })
             .collect();
         let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
-        assert_eq!(answer.json()["counted"], self.truth.len(), "{}", answer.text());
+        assert_eq!(answer.json()["counted"], self.rows.rows.len(), "{}", answer.text());
     }
 
     /// Sends until `done`.

@@ -2,15 +2,14 @@
 //! counts against the reference.
 
 use super::Status;
-use super::request::{Chunk, Columns};
+use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
 use crate::data::{Cell, Format, Reader};
 use crate::monitor::html::{self, ReportContext};
 use crate::monitor::span;
 use crate::output::{Align, Output, Paint, count, grid};
-use crate::runtime::{FaultCode as WitFaultCode, Loaded, Observation, RuntimeConfig};
+use crate::runtime::{FaultCode as WitFaultCode, Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
-use modelet::api::{BatchOptions, OnError};
 use modelet::drift::Counts;
 use modelet::drift::report::{ColumnReport, QualityState, Report, State, Thresholds};
 use modelet::drift::truth::{self, Judge, Metric, Performance, Predicted, Sums};
@@ -18,13 +17,6 @@ use modelet::signature::Manifest;
 use modelet::validate::{FaultCode, FaultCount};
 use serde::Serialize;
 use std::fmt::Write;
-
-/// Rows in one call of the component.
-const ROWS_AT_ONCE: usize = 2048;
-/// Bytes in one call of the component, from which on it gets no further row.
-const BODY_BYTES: usize = 8 << 20;
-/// A call is as long as the model takes; nobody waits at the other end.
-const DEADLINE_MS: u64 = 600_000;
 
 pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
     let artifact = super::open(&args.model)?;
@@ -58,8 +50,8 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
     let mut counts = Counts::new(&manifest.reference);
     let mut sums = Sums::new();
     let mut read = 0;
-    while let Some(chunk) = next(&mut reader, &mut columns, read)? {
-        let observation = observe(&loaded, &chunk).with_context(named)?;
+    while let Some(chunk) = columns.next(&mut reader, read)? {
+        let observation = chunk.answer(&loaded, false).with_context(named)?.observation;
         add(&mut counts, &observation);
         if let Some(judge) = &judge {
             label(&mut sums, judge, &chunk, &observation).with_context(named)?;
@@ -113,32 +105,6 @@ struct Found {
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     performance: Option<Performance>,
-}
-
-/// The next rows as the body of a batch.
-fn next(reader: &mut Reader<'_>, columns: &mut Columns<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
-    let mut chunk = columns.chunk(read + 1, reader.columns());
-    while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
-        if !reader.row(&mut |index, cell| columns.put(&mut chunk, index, cell))? {
-            break;
-        }
-        columns.end(&mut chunk, reader.columns());
-    }
-    Ok((chunk.rows > 0).then_some(chunk))
-}
-
-fn observe(loaded: &Loaded, chunk: &Chunk) -> anyhow::Result<Observation> {
-    let options = BatchOptions {
-        format: chunk.format,
-        on_error: OnError::Report,
-        full: false,
-        rows_max: chunk.rows as u32,
-    };
-    let named = || format!("rows {} to {}", chunk.first, chunk.first + chunk.rows as u64 - 1);
-    match loaded.predict_batch(&chunk.body, options, None).with_context(named)? {
-        Ok(reply) => Ok(reply.observation),
-        Err(problem) => Err(anyhow!("{}", String::from_utf8_lossy(&problem.body)).context(named())),
-    }
 }
 
 fn add(counts: &mut Counts, observation: &Observation) {

@@ -3,9 +3,10 @@
 //! The cells of a CSV file go on as CSV, because there a cell's type is that
 //! of the feature; typed values go on as NDJSON, with their types.
 
-use crate::data::{self, Cell, Format};
-use anyhow::bail;
-use modelet::api::{self, json};
+use crate::data::{self, Cell, Format, Reader};
+use crate::runtime::{Loaded, Reply};
+use anyhow::{Context, anyhow, bail};
+use modelet::api::{self, BatchOptions, OnError, json};
 use modelet::signature::{Feature, FeatureType, Manifest};
 use modelet::tensor::Dtype;
 use std::collections::HashMap;
@@ -43,6 +44,13 @@ impl From<Cell<'_>> for Value {
         }
     }
 }
+
+/// Rows in one call of the component.
+const ROWS_AT_ONCE: usize = 2048;
+/// Bytes in one call of the component, from which on it gets no further row.
+const BODY_BYTES: usize = 8 << 20;
+/// A call is as long as the model takes; nobody waits at the other end.
+pub const DEADLINE_MS: u64 = 600_000;
 
 /// Rows for one call.
 #[derive(Debug)]
@@ -146,8 +154,24 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// The next rows of the file as the body of a batch, after so many that
+    /// were read; `None` at its end.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn next(&mut self, reader: &mut Reader<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
+        let mut chunk = self.chunk(read + 1, reader.columns());
+        while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
+            if !reader.row(&mut |index, cell| self.put(&mut chunk, index, cell))? {
+                break;
+            }
+            self.end(&mut chunk, reader.columns());
+        }
+        Ok((chunk.rows > 0).then_some(chunk))
+    }
+
     /// A chunk for the rows from this number on.
-    pub fn chunk(&self, first: u64, names: &[String]) -> Chunk {
+    fn chunk(&self, first: u64, names: &[String]) -> Chunk {
         let mut chunk = Chunk {
             first,
             rows: 0,
@@ -171,7 +195,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Takes a cell of the row being read.
-    pub fn put(&mut self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
+    fn put(&mut self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
         if self.id == Some(index) {
             chunk.ids.push(cell.into());
         }
@@ -183,7 +207,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Ends the row being read.
-    pub fn end(&mut self, chunk: &mut Chunk, names: &[String]) {
+    fn end(&mut self, chunk: &mut Chunk, names: &[String]) {
         if !self.unknown.is_empty() {
             self.learn(names);
             for (index, value) in std::mem::take(&mut self.unknown) {
@@ -236,6 +260,31 @@ fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
 }
 
 impl Chunk {
+    /// Its rows, for errors.
+    pub fn named(&self) -> String {
+        format!("rows {} to {}", self.first, self.first + self.rows as u64 - 1)
+    }
+
+    /// The component's answer to it: every row, with every output if `full`.
+    ///
+    /// # Errors
+    /// When the component fails, or refuses the whole.
+    pub fn answer(&self, loaded: &Loaded, full: bool) -> anyhow::Result<Reply> {
+        let options = BatchOptions {
+            format: self.format,
+            on_error: OnError::Report,
+            full,
+            rows_max: self.rows as u32,
+        };
+        match loaded
+            .predict_batch(&self.body, options, None)
+            .with_context(|| self.named())?
+        {
+            Ok(reply) => Ok(reply),
+            Err(problem) => Err(anyhow!("{}", String::from_utf8_lossy(&problem.body)).context(self.named())),
+        }
+    }
+
     fn csv_cell(&mut self, cell: &str) {
         if self.open > 0 {
             self.body.push(b',');

@@ -8,22 +8,15 @@ mod answer;
 
 use super::Status;
 use super::predict::Fault;
-use super::request::{Chunk, Columns, Value};
+use super::request::{Chunk, Columns, DEADLINE_MS, Value};
 use crate::cli::{OnBadRow, ScoreArgs};
 use crate::data::{Field, Format, Reader, Writer};
 use crate::output::{Output, Progress, count, thousands};
 use crate::runtime::{Loaded, RuntimeConfig};
 use answer::{Layout, Row};
-use anyhow::{Context, anyhow, bail};
-use modelet::api::{BatchOptions, OnError};
+use anyhow::{Context, bail};
 use std::time::Instant;
 
-/// Rows in one call of the component.
-const ROWS_AT_ONCE: usize = 2048;
-/// Bytes in one call of the component, from which on it gets no further row.
-const BODY_BYTES: usize = 8 << 20;
-/// A call is as long as the model takes; nobody waits at the other end.
-const DEADLINE_MS: u64 = 600_000;
 /// Faults of a row that are told.
 const TOLD_MAX: usize = 3;
 
@@ -74,8 +67,11 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     loop {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(threads);
         while chunks.len() < threads {
-            match read(&mut reader, &mut columns, &mut tally)? {
-                Some(chunk) => chunks.push(chunk),
+            match columns.next(&mut reader, tally.read)? {
+                Some(chunk) => {
+                    tally.read += chunk.rows as u64;
+                    chunks.push(chunk);
+                }
                 None => break,
             }
         }
@@ -160,37 +156,11 @@ impl Tally {
     }
 }
 
-/// The next rows as the body of a batch.
-fn read(reader: &mut Reader<'_>, columns: &mut Columns, tally: &mut Tally) -> anyhow::Result<Option<Chunk>> {
-    let mut chunk = columns.chunk(tally.read + 1, reader.columns());
-    while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
-        if !reader.row(&mut |index, cell| columns.put(&mut chunk, index, cell))? {
-            break;
-        }
-        columns.end(&mut chunk, reader.columns());
-    }
-    tally.read += chunk.rows as u64;
-    Ok((chunk.rows > 0).then_some(chunk))
-}
-
 fn predict(loaded: &Loaded, chunk: &Chunk, layout: &Layout) -> anyhow::Result<Vec<Row>> {
-    let options = BatchOptions {
-        format: chunk.format,
-        on_error: OnError::Report,
-        full: true,
-        rows_max: chunk.rows as u32,
-    };
-    let last = chunk.first + chunk.rows as u64 - 1;
-    let named = || format!("rows {} to {last}", chunk.first);
-    let reply = match loaded.predict_batch(&chunk.body, options, None).with_context(named)? {
-        Ok(reply) => reply,
-        Err(problem) => {
-            return Err(anyhow!("{}", String::from_utf8_lossy(&problem.body)).context(named()));
-        }
-    };
-    let rows = layout.read(&reply.body).with_context(named)?;
+    let reply = chunk.answer(loaded, true)?;
+    let rows = layout.read(&reply.body).with_context(|| chunk.named())?;
     if rows.len() != chunk.rows {
-        bail!("{}: {} answers", named(), rows.len());
+        bail!("{}: {} answers", chunk.named(), rows.len());
     }
     Ok(rows)
 }

@@ -7,7 +7,7 @@ use crate::monitor::alerts::AlertState;
 use crate::monitor::watch::Watched;
 use modelet::api::metrics::Exposition;
 use modelet::drift::report::{ColumnReport, State};
-use modelet::drift::{Bins, Special, group_counts, groups, reference_ratios};
+use modelet::drift::{Bins, Counts, Special, group_counts, groups, reference_ratios};
 use modelet::signature::{Column, Reference};
 
 /// A watched model and how metrics name it.
@@ -15,6 +15,9 @@ struct Watching<'a> {
     subject: &'a Subject<'a>,
     watched: &'a Watched,
     reference: Reference,
+    /// The group of each bin of each column.
+    groups: Vec<Vec<Option<u32>>>,
+    counts: Counts,
     features: usize,
 }
 
@@ -30,10 +33,13 @@ pub(super) fn render(out: &mut Exposition, subjects: &[Subject<'_>]) {
         .iter()
         .filter_map(|subject| {
             let watched = subject.watched?;
+            let reference = watched.reference();
             Some(Watching {
                 subject,
                 watched,
-                reference: watched.reference(),
+                groups: reference.columns.iter().map(groups).collect(),
+                reference,
+                counts: watched.totals(),
                 features: watched.manifest().features.len(),
             })
         })
@@ -92,11 +98,15 @@ fn bins(out: &mut Exposition, watching: &[Watching<'_>], features: bool, name: &
     };
     out.family(&family, "counter", help);
     for model in watching {
-        let counts = model.watched.totals();
         for (index, column) in model.columns(features) {
-            let groups = groups(column);
-            for (bin, group) in groups.iter().enumerate() {
-                let count = counts.columns.get(index).and_then(|c| c.get(bin)).copied().unwrap_or(0);
+            for (bin, group) in model.groups[index].iter().enumerate() {
+                let count = model
+                    .counts
+                    .columns
+                    .get(index)
+                    .and_then(|c| c.get(bin))
+                    .copied()
+                    .unwrap_or(0);
                 let number = bin.to_string();
                 let group = group.map_or(String::new(), |group| group.to_string());
                 let labels = model.subject.labels(&[
@@ -132,8 +142,8 @@ fn reference(out: &mut Exposition, watching: &[Watching<'_>], features: bool, na
     let family = format!("modelet_{name}_reference_values");
     out.family(&family, "gauge", "Values of the reference that belong to a group.");
     for model in watching {
-        for (_, column) in model.columns(features).filter(|(_, c)| !c.counts.is_empty()) {
-            let values: u64 = group_counts(&groups(column), &column.counts).iter().sum();
+        for (index, column) in model.columns(features).filter(|(_, c)| !c.counts.is_empty()) {
+            let values: u64 = group_counts(&model.groups[index], &column.counts).iter().sum();
             let labels = model.subject.labels(&[(by, label(column, features))]);
             out.sample(&family, &labels, values);
         }

@@ -12,9 +12,10 @@
 //! names.
 
 use super::config::Config;
-use super::notify::{Notification, Route, Status, rfc3339, routes};
+use super::notify::{Notification, Route, Status, routes};
 use super::outbox::{self, Entry};
 use super::rules::{Evaluation, Finding, Kind, Outcome, Rule, Severity};
+use super::span::{rfc3339, rfc3339_ms};
 use super::store::{Change, Result, Store, StoreError};
 use super::triggers::Triggers;
 use serde::{Deserialize, Serialize};
@@ -279,10 +280,10 @@ impl Alert {
             summary: self.summary.clone(),
             value: self.value,
             threshold: self.threshold,
-            window_from: rfc3339(self.window.0 * 1000),
-            window_to: rfc3339(self.window.1 * 1000),
-            started_at: rfc3339(self.started_ms),
-            resolved_at: self.resolved_ms.filter(|_| status == Status::Resolved).map(rfc3339),
+            window_from: rfc3339(self.window.0),
+            window_to: rfc3339(self.window.1),
+            started_at: rfc3339_ms(self.started_ms),
+            resolved_at: self.resolved_ms.filter(|_| status == Status::Resolved).map(rfc3339_ms),
             url: url.map(str::to_owned),
         }
     }
@@ -296,12 +297,12 @@ impl Alert {
             subject: Some(self.subject.clone()).filter(|subject| !subject.is_empty()),
             severity: self.severity,
             state: self.state?,
-            since: rfc3339(self.since_ms),
+            since: rfc3339_ms(self.since_ms),
             summary: self.summary.clone(),
             value: self.value,
             threshold: self.threshold,
-            window_from: rfc3339(self.window.0 * 1000),
-            window_to: rfc3339(self.window.1 * 1000),
+            window_from: rfc3339(self.window.0),
+            window_to: rfc3339(self.window.1),
             notified: self.notified_ms.is_some(),
         })
     }

@@ -13,7 +13,6 @@ mod webhook;
 use super::config::{Config, Format, NotifyConfig};
 use super::rules::{Kind, Severity};
 use super::triggers::CloudEvent;
-use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -235,20 +234,10 @@ pub fn receivers(config: &Config) -> Result<Vec<Box<dyn Receiver>>, String> {
     Ok(receivers)
 }
 
-/// A time in milliseconds since 1970 as RFC 3339, in UTC.
-pub fn rfc3339(ms: u64) -> String {
-    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
-    let form = if ms.is_multiple_of(1000) {
-        SecondsFormat::Secs
-    } else {
-        SecondsFormat::Millis
-    };
-    time.map_or_else(String::new, |time| time.to_rfc3339_opts(form, true))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::monitor::span::rfc3339_ms as rfc3339;
 
     pub(crate) fn notification(status: Status) -> Notification {
         Notification {

@@ -14,12 +14,13 @@ use super::alerts::{digest, firing, from_json, to_json};
 use super::config::Config;
 use super::notify::{self, Failure, Message, Notification, Receiver, Route};
 use super::rules::Rule;
+use super::span::since_1970;
 use super::store::{Change, Result, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const LEASE: &str = "outbox";
 const PREFIX: &str = "outbox/";
@@ -389,6 +390,5 @@ impl Worker {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as u64
+    since_1970().as_millis() as u64
 }

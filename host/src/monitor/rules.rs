@@ -8,6 +8,7 @@
 
 use super::config::as_text;
 use modelet::drift::report::{ColumnReport, QualityState, Report, ShareReport, State};
+use modelet::drift::stats::wilson;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -285,21 +286,11 @@ impl Rule {
     /// than 5 % rejected rows, accuracy down by more than 5 points, the CUSUM
     /// of the errors; and `no_data`, which is off.
     pub fn defaults() -> Vec<Rule> {
-        use Kind::*;
-        let kinds = [
-            FeatureDrift,
-            PredictionDrift,
-            DataQuality,
-            Latency,
-            ErrorRate,
-            RejectedRate,
-            Performance,
-            Cusum,
-            NoData,
-        ];
-        let mut rules: Vec<Rule> = kinds.into_iter().map(Rule::new).collect();
+        let kinds = Kind::ALL.into_iter().map(|(_, kind)| kind);
+        // New patterns are for retrain triggers, which have rules of their own.
+        let mut rules: Vec<Rule> = kinds.filter(|kind| *kind != Kind::NewPatterns).map(Rule::new).collect();
         for rule in &mut rules {
-            if rule.kind == Performance {
+            if rule.kind == Kind::Performance {
                 rule.name = rule.metric.clone();
             }
         }
@@ -423,7 +414,7 @@ impl Rule {
         let rows = rows.max(count);
         let usual = unseen.reference_share + beyond.reference_share;
         let threshold = self.threshold.unwrap_or(0.05);
-        let (low, _) = wilson(count, rows, z(self.confidence));
+        let (low, _) = wilson(count as f64, rows as f64, z(self.confidence));
         let share = count as f64 / rows.max(1) as f64;
         Finding {
             subject: column.name.clone(),
@@ -452,7 +443,7 @@ impl Rule {
             }
             lower = upper;
         }
-        let sure = total == 0 || wilson(slow, total, z(self.confidence)).0 > self.percentile.above();
+        let sure = total == 0 || wilson(slow as f64, total as f64, z(self.confidence)).0 > self.percentile.above();
         Some(Finding {
             subject: String::new(),
             outcome: Outcome::when(e.requests >= self.min_count.max(1), value > threshold && sure),
@@ -466,7 +457,7 @@ impl Rule {
         let threshold = self.threshold.unwrap_or(0.01);
         let count = count.min(total);
         let share = count as f64 / total.max(1) as f64;
-        let (low, _) = wilson(count, total, z(self.confidence));
+        let (low, _) = wilson(count as f64, total as f64, z(self.confidence));
         Finding {
             subject: String::new(),
             outcome: Outcome::when(total >= self.min_count.max(1), low > threshold),
@@ -493,7 +484,7 @@ impl Rule {
         let (mut low, mut high) = (metric.low, metric.high);
         if of.share && (low.is_none() || high.is_none()) && known {
             let right = (metric.value.clamp(0.0, 1.0) * metric.rows as f64).round() as u64;
-            let (from, to) = wilson(right, metric.rows, z(self.confidence));
+            let (from, to) = wilson(right as f64, metric.rows as f64, z(self.confidence));
             (low, high) = (Some(from), Some(to));
         }
         let bad = limit.is_some_and(|limit| match of.lower_is_better {
@@ -694,25 +685,6 @@ pub struct Finding {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-/// The bounds of the score interval for a share of `count` of `total` (Wilson
-/// 1927, "Probable inference, the law of succession, and statistical
-/// inference"); (0, 1) of nothing.
-pub fn wilson(count: u64, total: u64, z: f64) -> (f64, f64) {
-    if total == 0 {
-        return (0.0, 1.0);
-    }
-    let n = total as f64;
-    let p = count.min(total) as f64 / n;
-    let z2 = z * z;
-    let center = p + z2 / (2.0 * n);
-    let spread = z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + z2 / n;
-    (
-        ((center - spread) / scale).clamp(0.0, 1.0),
-        ((center + spread) / scale).clamp(0.0, 1.0),
-    )
 }
 
 /// The standard normal quantile of a confidence in [0.5, 1), off by at most
@@ -1028,10 +1000,10 @@ pub(crate) mod tests {
     /// spread 0.0511663, both over 1.0270554. The quantiles are in any table.
     #[test]
     fn wilson_and_the_normal_quantile_are_those_of_the_books() {
-        let (low, high) = wilson(10, 100, 1.6448536269514722);
+        let (low, high) = wilson(10.0, 100.0, 1.6448536269514722);
         assert!((low - 0.0607187).abs() < 1e-6, "{low}");
         assert!((high - 0.1603555).abs() < 1e-6, "{high}");
-        assert_eq!(wilson(0, 0, 1.6), (0.0, 1.0));
+        assert_eq!(wilson(0.0, 0.0, 1.6), (0.0, 1.0));
         for (confidence, quantile) in [(0.5, 0.0), (0.9, 1.281552), (0.95, 1.644854), (0.999, 3.090232)] {
             assert!((z(confidence) - quantile).abs() < 4.5e-4, "{confidence}");
         }

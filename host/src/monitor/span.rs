@@ -13,21 +13,30 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("expected a duration such as \"30s\", \"5m\", \"1h\" or \"7d\" but got {text:?}"))
 }
 
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+/// The time since 1970.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A moment, given in seconds since 1970, as RFC 3339 has it.
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    since_1970().as_secs()
+}
+
+/// A moment, given in seconds since 1970, as RFC 3339 has it, in UTC.
 pub fn rfc3339(seconds: u64) -> String {
-    let moment = i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC);
-    moment.to_rfc3339_opts(SecondsFormat::Secs, true)
+    rfc3339_ms(seconds.saturating_mul(1000))
+}
+
+/// A moment, given in milliseconds since 1970, as RFC 3339 has it, in UTC; with
+/// milliseconds where it has any.
+pub fn rfc3339_ms(ms: u64) -> String {
+    let moment = i64::try_from(ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
+    let form = match ms.is_multiple_of(1000) {
+        true => SecondsFormat::Secs,
+        false => SecondsFormat::Millis,
+    };
+    moment.unwrap_or(DateTime::<Utc>::MAX_UTC).to_rfc3339_opts(form, true)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
 use modelet::drift::report::{Report, Thresholds, Window};
+use modelet::drift::stats;
 use modelet::drift::truth::{self, Estimate, Performance, Sums};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -233,7 +234,7 @@ impl Watched {
                     included: included(name),
                 })
                 .collect(),
-            prediction_reference: self.prediction_reference()?,
+            prediction_reference: self.prediction_reference(),
             latency: observed.traffic.latency_ms(),
             traffic: TrafficStatus::new(
                 &observed.traffic,
@@ -268,7 +269,7 @@ impl Watched {
                         && performance.baseline_rows > 0
                     {
                         let rows = performance.baseline_rows as f64;
-                        let (from, to) = truth::wilson(told * rows, rows);
+                        let (from, to) = stats::wilson(told * rows, rows, stats::Z_95);
                         low = Some(metric.value - (metric.value - l).hypot(to - told));
                         high = Some(metric.value + (h - metric.value).hypot(told - from));
                     }
@@ -304,22 +305,22 @@ impl Watched {
         })
     }
 
-    fn prediction_reference(&self) -> Result<PredictionReference> {
+    fn prediction_reference(&self) -> PredictionReference {
         let features = self.manifest().features.len();
         let columns = &self.manifest().reference.columns;
         if columns.iter().skip(features).all(|column| !column.counts.is_empty()) {
-            return Ok(PredictionReference::Holdout);
+            return PredictionReference::Holdout;
         }
-        Ok(match self.learnt() {
+        match self.learnt() {
             Some(learnt) => PredictionReference::Learnt {
                 rows: learnt.rows,
                 at: span::rfc3339(learnt.at),
             },
             None => PredictionReference::Learning {
-                rows: self.rows_to_learn_from()?,
+                rows: self.rows_to_learn_from(),
                 needed: self.rows_to_learn(),
             },
-        })
+        }
     }
 
     fn performance(&self, from: u64, to: u64, host_rows: u64, scores: Option<&Vec<u64>>) -> Result<PerformanceStatus> {
@@ -356,7 +357,7 @@ impl Watched {
                 let told = 1.0 - accuracy;
                 let p0 = match baseline.rows {
                     0 => told,
-                    rows => truth::wilson(told * rows as f64, rows as f64).1,
+                    rows => stats::wilson(told * rows as f64, rows as f64, stats::Z_95).1,
                 };
                 let buckets = self.fine_truth(to.saturating_sub(CUSUM_S), to)?;
                 let errors = buckets.iter().map(|(_, sums)| judge.errors(sums));

@@ -3,9 +3,10 @@
 
 use super::alerts::{Alert, AlertReport, AlertState, digest, escaped, from_json, to_json};
 use super::config::{On, Retrain};
-use super::notify::{Message, retrain_receiver, rfc3339};
+use super::notify::{Message, retrain_receiver};
 use super::outbox::Entry;
 use super::rules::{Evaluation, Fire, Kind, Rule};
+use super::span::{rfc3339, rfc3339_ms};
 use super::store::{Change, Result, Store};
 use chrono::{DateTime, Utc};
 use croner::Cron;
@@ -115,8 +116,8 @@ impl Excerpt {
             verdict: report.verdict.clone(),
             rows: report.rows,
             reference_rows: report.reference_rows,
-            window_from: rfc3339(window.0 * 1000),
-            window_to: rfc3339(window.1 * 1000),
+            window_from: rfc3339(window.0),
+            window_to: rfc3339(window.1),
             columns: columns
                 .map(|column| ExcerptColumn {
                     name: column.name.clone(),
@@ -310,10 +311,10 @@ impl Triggers {
                         model: model.to_owned(),
                         version: version.to_owned(),
                         sha256: None,
-                        reason: format!("schedule {} of {}", cron.as_str(), rfc3339(last_ms)),
+                        reason: format!("schedule {} of {}", cron.as_str(), rfc3339_ms(last_ms)),
                         features: Vec::new(),
                         alerts: Vec::new(),
-                        scheduled_for: Some(rfc3339(last_ms)),
+                        scheduled_for: Some(rfc3339_ms(last_ms)),
                         report: None,
                     };
                     asked.messages.push(self.event(request, &last_ms.to_string(), now_ms));
@@ -332,7 +333,7 @@ impl Triggers {
             source: format!("{}/models/{}", self.url.as_deref().unwrap_or(""), escaped(&data.model)),
             kind: EVENT_TYPE.into(),
             subject: data.model.clone(),
-            time: rfc3339(now_ms),
+            time: rfc3339_ms(now_ms),
             datacontenttype: "application/json".into(),
             data,
         };

@@ -82,6 +82,7 @@ pub struct Watched {
     dropped: AtomicU64,
     inner: Mutex<Inner>,
     learnt: RwLock<Option<Arc<Learnt>>>,
+    rows_seen: AtomicU64,
     latest: RwLock<Option<Arc<Status>>>,
     failing: AtomicBool,
     sources: Mutex<BTreeSet<String>>,
@@ -214,6 +215,7 @@ impl Watched {
             queued: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             learnt: RwLock::new(None),
+            rows_seen: AtomicU64::new(0),
             latest: RwLock::new(None),
             failing: AtomicBool::new(false),
             sources: Mutex::default(),
@@ -651,12 +653,9 @@ impl Watched {
         self.config.learn_rows
     }
 
-    /// Rows that there are to learn from.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn rows_to_learn_from(&self) -> Result<u64> {
-        Ok(self.rows_so_far()?.counts.answered)
+    /// Rows that there were to learn from at the last try.
+    pub fn rows_to_learn_from(&self) -> u64 {
+        self.rows_seen.load(Ordering::Relaxed)
     }
 
     /// Everything observed by trusted sources that is still kept.
@@ -693,6 +692,7 @@ impl Watched {
         let mut learnt = known(self.store.documents(&name)?);
         if learnt.is_none() {
             let sum = self.rows_so_far()?;
+            self.rows_seen.store(sum.counts.answered, Ordering::Relaxed);
             if sum.counts.answered < self.config.learn_rows {
                 return Ok(());
             }

@@ -4,6 +4,7 @@
 //! this user alone can have written it and its bytes are the ones that were
 //! written: each file ends with the SHA-256 of what is before it.
 
+use crate::folders;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,20 +28,7 @@ pub(super) struct CodeCache {
 /// The directory that the environment names: `$MODELET_CACHE`, else `modelet`
 /// in `$XDG_CACHE_HOME`, else in `~/.cache`.
 pub(super) fn default_directory() -> Option<PathBuf> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    variable("MODELET_CACHE")
-        .or_else(|| {
-            Some(
-                variable("XDG_CACHE_HOME")
-                    .filter(|path| path.is_absolute())?
-                    .join("modelet"),
-            )
-        })
-        .or_else(|| Some(variable("HOME")?.join(".cache/modelet")))
+    folders::variable("MODELET_CACHE").or_else(|| folders::of_user("XDG_CACHE_HOME", ".cache"))
 }
 
 impl CodeCache {

@@ -3,6 +3,7 @@
 pub mod http;
 pub mod receivers;
 pub mod redis;
+pub mod rows;
 pub mod server;
 
 use modelet::api::Service;

@@ -5,7 +5,8 @@
 //! and is sent again long before.
 
 use super::webhook::Http;
-use super::{Failure, Message, Notification, Receiver, Status, rfc3339};
+use super::{Failure, Message, Notification, Receiver, Status};
+use crate::monitor::span::rfc3339_ms;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ fn body(alert: &Notification, holds_until_ms: u64) -> Value {
             "description": alert.summary,
         },
         "startsAt": alert.started_at,
-        "endsAt": alert.resolved_at.clone().unwrap_or_else(|| rfc3339(holds_until_ms)),
+        "endsAt": alert.resolved_at.clone().unwrap_or_else(|| rfc3339_ms(holds_until_ms)),
     });
     if let Some(subject) = &alert.subject {
         body["labels"]["subject"] = json!(subject);

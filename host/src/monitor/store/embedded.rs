@@ -20,6 +20,7 @@
 //! Leases are held in memory: only one process can have the file open.
 
 use super::{Bucket, Change, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use crate::monitor::span::now;
 use redb::backends::InMemoryBackend;
 use redb::{
     Database, DatabaseError, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -32,7 +33,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The version of the tables, in [`META`].
 const FORMAT: u64 = 1;
@@ -315,12 +316,6 @@ fn prepare(database: &Database) -> Result<(), Error> {
     }
     transaction.commit()?;
     Ok(())
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 /// The second from which on something is gone that is kept from now.
