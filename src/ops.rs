@@ -81,6 +81,12 @@ macro_rules! operators {
                 match self { $(Op::$variant(_) => <$type as Kernel>::NAME,)* }
             }
 
+            /// Name of the variant, by which `modelet pack` finds the code of
+            /// an operator: see `run`.
+            pub fn variant(&self) -> &'static str {
+                match self { $(Op::$variant(_) => stringify!($variant),)* }
+            }
+
             /// How many operands it takes, and how many results it yields.
             pub fn arity(&self) -> (RangeInclusive<usize>, usize) {
                 match self { $(Op::$variant(op) => (<$type as Kernel>::INPUTS, op.outputs()),)* }
@@ -96,8 +102,28 @@ macro_rules! operators {
                 out: &mut [Tensor],
                 scratch: &mut Scratch,
             ) -> Result<(), RunError> {
-                match self { $(Op::$variant(op) => op.run(operands, out, scratch),)* }
+                match self { $(Op::$variant(op) => run::$variant(op, operands, out, scratch),)* }
             }
+        }
+
+        /// A function for each operator. A component exports them, so that
+        /// `modelet pack` can take out those that a model has no use for.
+        #[allow(non_snake_case, reason = "they are named as the variants are")]
+        mod run {
+            use super::*;
+
+            $(
+                #[cfg_attr(target_os = "wasi", unsafe(export_name = concat!("modelet:op#", stringify!($variant))))]
+                #[cfg_attr(target_os = "wasi", inline(never))]
+                pub(super) fn $variant(
+                    op: &$type,
+                    operands: &Operands<'_>,
+                    out: &mut [Tensor],
+                    scratch: &mut Scratch,
+                ) -> Result<(), RunError> {
+                    op.run(operands, out, scratch)
+                }
+            )*
         }
     };
 }

@@ -28,6 +28,7 @@ use crate::ops::Op;
 use crate::tensor::{Shape, StringsView, Tensor, Values, View};
 use bytemuck::Pod;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -410,6 +411,16 @@ impl Program {
     /// The instructions, for listings.
     pub fn instructions(&self) -> &[Instruction] {
         &self.header.main.instructions
+    }
+
+    /// The operators in it and its bodies, by [the name of the
+    /// variant](crate::ops::Op::variant).
+    pub fn operators(&self) -> BTreeSet<&'static str> {
+        let bodies = std::iter::once(&self.header.main).chain(&self.header.bodies);
+        bodies
+            .flat_map(|body| &body.instructions)
+            .map(|instruction| instruction.op.variant())
+            .collect()
     }
 
     pub(crate) fn constants(&self) -> Constants<'_> {

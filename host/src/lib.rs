@@ -17,5 +17,4 @@ pub mod pages;
 pub mod runtime;
 pub mod serve;
 
-mod bindings;
 mod folders;

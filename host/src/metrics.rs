@@ -10,11 +10,11 @@ mod process;
 
 use crate::monitor::observed::{Observed, Traffic};
 use crate::monitor::watch::Watched;
-use crate::runtime::{FaultCount, Observation};
+use crate::runtime::Observation;
 use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
 use modelet::drift::delta::latency_bucket;
 use modelet::drift::{Bins, Counts};
-use modelet::validate::FaultCode;
+use modelet::validate::{FaultCode, FaultCount};
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -425,7 +425,6 @@ pub fn openmetrics(prometheus: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::FaultCode as WitFaultCode;
 
     #[test]
     fn what_threads_count_adds_up() {
@@ -452,12 +451,12 @@ mod tests {
             faults: vec![
                 FaultCount {
                     feature: Some(1),
-                    code: WitFaultCode::NotFinite,
+                    code: FaultCode::NotFinite,
                     count: 2,
                 },
                 FaultCount {
                     feature: None,
-                    code: WitFaultCode::Syntax,
+                    code: FaultCode::Syntax,
                     count: 1,
                 },
             ],

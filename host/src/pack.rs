@@ -12,14 +12,19 @@
 //! snapshot.
 
 mod batch;
+mod bindings;
 mod features;
 mod lower;
 mod mixed;
+#[doc(hidden)]
+pub mod offline;
 pub mod onnx;
 mod outputs;
 mod overrides;
+mod prune;
 mod rows;
 mod snapshot;
+mod state;
 
 pub use crate::embedded::Wasi as WasiVersion;
 pub use features::{GraphInput, graph_inputs};
@@ -748,6 +753,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     let bundle = write_bundle(&manifest, draft.body(), Some(&golden_json))?;
     let bundle_sha256 = sha256_hex(&bundle);
     let mut component = packer.snapshot(packer.load(&bundle)?)?;
+    if let Some(lowered) = draft.lowered {
+        let program = Program::load(Image::from(lowered.image.clone()))?;
+        component = prune::prune(&component, &program.operators())?;
+    }
     artifact::append_sections(
         &mut component,
         &[

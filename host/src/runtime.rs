@@ -1,4 +1,4 @@
-//! Runs packed models: one engine a process, one pre-instance a model, and a
+//! Runs packed models: one engine a process, one compiled module a model, and a
 //! pool of warm instances between calls.
 //!
 //! Calls are synchronous. A warm instance keeps its memory from call to call,
@@ -6,37 +6,31 @@
 //! a new one instead. An instance that trapped is never used again.
 
 mod cache;
-#[doc(hidden)]
-pub mod offline;
-pub(crate) mod state;
+mod memory;
+mod predictor;
 
 use crate::artifact::Artifact;
-use crate::bindings::exports::modelet::inference::predictor as wit;
-use crate::bindings::{Model, ModelPre};
 use cache::CodeCache;
-use modelet::api::{BatchOptions, Format, OnError};
-use offline::offline;
-use state::State;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use memory::Account;
+use modelet::api::BatchOptions;
+use predictor::{Exports, Predictor, core_module};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig, Store, Trap,
+    Config, Engine, InstanceAllocationStrategy, Module, PoolConcurrencyLimitError, PoolingAllocationConfig, Store, Trap,
 };
 
-pub use wit::{FaultCode, FaultCount, Observation, Problem, Reply};
+pub use predictor::{Observation, Problem, Reply};
 
 /// How often the clock that stops guests ticks, and so how exact a deadline is.
 const TICK: Duration = Duration::from_millis(10);
-/// A component has a few small tables; a large model has not more of them.
+/// A module has one small table; a large model has no larger one.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Up to this size a snapshot is mapped copy-on-write however sparse it is.
 const IMAGE_BYTES_MAX: u64 = 1 << 30;
-/// Compiling a component larger than this takes long enough to tell.
-const SLOW_COMPONENT_BYTES: usize = 1 << 20;
+/// Compiling a module larger than this takes long enough to tell.
+const SLOW_MODULE_BYTES: usize = 1 << 20;
 
 /// Whether calls share instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +94,6 @@ impl Default for RuntimeConfig {
 pub struct Runtime {
     config: RuntimeConfig,
     engine: Engine,
-    linker: Linker<State>,
     cache: Option<CodeCache>,
     models: Models,
 }
@@ -116,7 +109,6 @@ impl Runtime {
     /// engine needs.
     pub fn new(config: RuntimeConfig) -> anyhow::Result<Runtime> {
         let engine = Engine::new(&engine_config(&config))?;
-        let linker = state::linker(&engine)?;
         tick(&engine)?;
         let directory = match &config.cache {
             CodeCaching::Default => cache::default_directory(),
@@ -133,7 +125,6 @@ impl Runtime {
         Ok(Runtime {
             config,
             engine,
-            linker,
             cache,
             models: Models::default(),
         })
@@ -147,12 +138,10 @@ impl Runtime {
     /// start.
     pub fn load(&self, artifact: &Artifact) -> anyhow::Result<Arc<Loaded>> {
         let start = Instant::now();
-        let (component, from_cache) = self.component(artifact)?;
-        refuse_async_imports(&self.engine, &component)?;
-        let pre = ModelPre::new(self.linker.instantiate_pre(&component)?)?;
+        let (module, from_cache) = self.module(artifact)?;
         let mut loaded = Loaded {
             engine: self.engine.clone(),
-            pre,
+            predictor: Predictor::new(&module)?,
             isolation: self.config.isolation,
             memory_bytes_max: self.config.instance_memory_bytes_max,
             growth_bytes_max: self.config.instance_growth_bytes_max,
@@ -160,12 +149,13 @@ impl Runtime {
             idle: Mutex::new(Vec::new()),
             models: Arc::clone(&self.models),
             info: String::new(),
+            memory_bytes: 0,
             load_time: Duration::ZERO,
             from_cache,
         };
-        loaded.info = loaded.call(|instance| {
-            let predictor = instance.model.modelet_inference_predictor();
-            predictor.call_info(&mut instance.store)
+        (loaded.info, loaded.memory_bytes) = loaded.call(|instance| {
+            let info = instance.exports.info(&mut instance.store)?;
+            Ok((info, instance.memory_bytes_at_start))
         })?;
         loaded.load_time = start.elapsed();
         let loaded = Arc::new(loaded);
@@ -175,52 +165,48 @@ impl Runtime {
         Ok(loaded)
     }
 
-    fn component(&self, artifact: &Artifact) -> anyhow::Result<(Component, bool)> {
+    fn module(&self, artifact: &Artifact) -> anyhow::Result<(Module, bool)> {
         let cached = self
             .cache
             .as_ref()
             .map(|cache| (cache, cache.file(&self.engine, &artifact.file_sha256)));
         if let Some((cache, file)) = &cached
-            && let Some(component) = cache.load(&self.engine, file)
+            && let Some(module) = cache.load(&self.engine, file)
         {
-            return Ok((component, true));
+            return Ok((module, true));
         }
-        if artifact.bytes.len() > SLOW_COMPONENT_BYTES {
+        let bytes = core_module(&artifact.bytes)?;
+        if bytes.len() > SLOW_MODULE_BYTES {
             let manifest = &artifact.manifest;
             (self.config.progress)(&format!(
                 "compiling {} {} ({} KiB), which takes a while the first time",
                 manifest.name,
                 manifest.version,
-                artifact.bytes.len() >> 10
+                bytes.len() >> 10
             ));
         }
-        let component = Component::new(&self.engine, offline(&artifact.bytes)?)?;
+        let module = Module::new(&self.engine, bytes)?;
         if let Some((cache, file)) = &cached
-            && let Err(error) = cache.store(file, &component.serialize()?)
+            && let Err(error) = cache.store(file, &module.serialize()?)
         {
             tracing::warn!(file = %file.display(), %error, "compiled code is not cached");
         }
-        Ok((component, false))
+        Ok((module, false))
     }
 }
 
 fn engine_config(config: &RuntimeConfig) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    // A component is some four core instances: the module, what lowers its
-    // imports, and the shims between them.
-    let core_instances = config.instances_max.saturating_mul(8);
-    pool.total_component_instances(config.instances_max)
-        .total_core_instances(core_instances)
-        .total_memories(config.instances_max.saturating_mul(2))
-        .total_tables(core_instances)
-        .total_stacks(config.instances_max)
+    // Each has one memory and one table.
+    pool.total_core_instances(config.instances_max)
+        .total_memories(config.instances_max)
+        .total_tables(config.instances_max)
         .max_memory_size(config.instance_memory_bytes_max)
         .table_elements(TABLE_ELEMENTS_MAX)
         // Below this it is cheaper to clear a table than to give its pages back.
         .table_keep_resident(64 << 10);
     let mut engine = Config::new();
     engine
-        .wasm_component_model_async(true)
         .epoch_interruption(true)
         .memory_guaranteed_dense_image_size(IMAGE_BYTES_MAX)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -245,26 +231,6 @@ fn tick(engine: &Engine) -> std::io::Result<()> {
 /// The number of ticks that give a call at least this long.
 fn ticks(deadline_ms: u64) -> u64 {
     deadline_ms.div_ceil(TICK.as_millis() as u64).saturating_add(1)
-}
-
-/// Calls are synchronous, which a component that imports an `async func` can't
-/// be called by; those that packed components import are [taken out](offline).
-fn refuse_async_imports(engine: &Engine, component: &Component) -> anyhow::Result<()> {
-    for (interface, item) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(instance) = item.ty else {
-            continue;
-        };
-        for (name, item) in instance.exports(engine) {
-            if let ComponentItem::ComponentFunc(function) = item.ty
-                && function.async_()
-            {
-                anyhow::bail!(
-                    "the component imports {interface}/{name}, an async function, which this host does not offer"
-                );
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Why a call gave neither an answer nor a problem.
@@ -309,7 +275,7 @@ pub type Called = Result<Result<Reply, Problem>, CallError>;
 /// A model that is ready to run.
 pub struct Loaded {
     engine: Engine,
-    pre: ModelPre<State>,
+    predictor: Predictor,
     isolation: Isolation,
     memory_bytes_max: usize,
     growth_bytes_max: usize,
@@ -317,14 +283,15 @@ pub struct Loaded {
     idle: Mutex<Vec<Instance>>,
     models: Models,
     info: String,
+    memory_bytes: usize,
     load_time: Duration,
     from_cache: bool,
 }
 
-/// A component alive in its store.
+/// A model alive in its store.
 struct Instance {
-    store: Store<State>,
-    model: Model,
+    store: Store<Account>,
+    exports: Exports,
     memory_bytes_at_start: usize,
 }
 
@@ -334,10 +301,7 @@ impl Loaded {
     /// # Errors
     /// When the guest fails; input that the model refuses is a [`Problem`].
     pub fn predict(&self, body: &[u8], id: Option<&str>) -> Called {
-        self.call(|instance| {
-            let predictor = instance.model.modelet_inference_predictor();
-            predictor.call_predict(&mut instance.store, body, id)
-        })
+        self.call(|Instance { store, exports, .. }| exports.predict(store, body, id))
     }
 
     /// Answers many records.
@@ -345,28 +309,17 @@ impl Loaded {
     /// # Errors
     /// As for [`Loaded::predict`].
     pub fn predict_batch(&self, body: &[u8], options: BatchOptions, id: Option<&str>) -> Called {
-        let options = wit::BatchOptions {
-            format: match options.format {
-                Format::Json => wit::Format::Json,
-                Format::Ndjson => wit::Format::Ndjson,
-                Format::Csv => wit::Format::Csv,
-            },
-            on_error: match options.on_error {
-                OnError::Report => wit::OnError::Report,
-                OnError::Fail => wit::OnError::Fail,
-            },
-            full: options.full,
-            rows_max: options.rows_max,
-        };
-        self.call(|instance| {
-            let predictor = instance.model.modelet_inference_predictor();
-            predictor.call_predict_batch(&mut instance.store, body, options, id)
-        })
+        self.call(|Instance { store, exports, .. }| exports.predict_batch(store, body, options, id))
     }
 
     /// The manifest with the model's identity, as the component tells it.
     pub fn info(&self) -> &str {
         &self.info
+    }
+
+    /// Linear memory of a new instance, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// How long it took to load.
@@ -389,16 +342,12 @@ impl Loaded {
             None => self.instantiate()?,
         };
         instance.store.set_epoch_deadline(self.deadline_ticks);
-        // WASI's blocking functions panic inside an asynchronous runtime: a
-        // guest that calls one must not take a thread of the server with it.
-        let result = catch_unwind(AssertUnwindSafe(|| function(&mut instance)));
-        match result {
-            Ok(Ok(value)) => {
+        match function(&mut instance) {
+            Ok(value) => {
                 self.keep(instance);
                 Ok(value)
             }
-            Ok(Err(error)) => Err(self.explain(&instance, &error)),
-            Err(_) => Err(CallError::Trap("it called a function of the host that panicked".into())),
+            Err(error) => Err(self.explain(&instance, &error)),
         }
     }
 
@@ -423,16 +372,16 @@ impl Loaded {
     }
 
     fn try_instantiate(&self) -> Result<Instance, CallError> {
-        let mut store = state::store(&self.engine, self.memory_bytes_max);
+        let mut store = memory::store(&self.engine, self.memory_bytes_max);
         store.set_epoch_deadline(self.deadline_ticks);
-        match self.pre.instantiate(&mut store) {
-            Ok(model) => Ok(Instance {
-                model,
-                memory_bytes_at_start: store.data().memory.bytes,
+        match self.predictor.instantiate(&mut store) {
+            Ok(exports) => Ok(Instance {
+                exports,
+                memory_bytes_at_start: store.data().bytes,
                 store,
             }),
             Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(CallError::Busy),
-            Err(_) if store.data().memory.exhausted => Err(CallError::Memory {
+            Err(_) if store.data().exhausted => Err(CallError::Memory {
                 bytes_max: self.memory_bytes_max,
             }),
             Err(error) => Err(CallError::Trap(format!("{error:#}"))),
@@ -440,7 +389,7 @@ impl Loaded {
     }
 
     fn keep(&self, instance: Instance) {
-        let memory = &instance.store.data().memory;
+        let memory = instance.store.data();
         let grown = memory.bytes - instance.memory_bytes_at_start;
         if self.isolation == Isolation::Pooled && grown <= self.growth_bytes_max && !memory.exhausted {
             self.idle().push(instance);
@@ -450,7 +399,7 @@ impl Loaded {
     fn explain(&self, instance: &Instance, error: &wasmtime::Error) -> CallError {
         if matches!(error.downcast_ref(), Some(Trap::Interrupt)) {
             CallError::Deadline
-        } else if instance.store.data().memory.exhausted {
+        } else if instance.store.data().exhausted {
             CallError::Memory {
                 bytes_max: self.memory_bytes_max,
             }

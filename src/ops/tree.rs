@@ -76,6 +76,10 @@ trait TreeNode: Pod {
     fn value(&self) -> f32;
     fn feature(&self) -> usize;
     fn child(&self) -> isize;
+    unsafe fn parts(at: *const Self) -> (f32, usize, isize) {
+        let node = unsafe { &*at };
+        (node.value(), node.feature(), node.child())
+    }
 }
 
 impl TreeNode for Node {
@@ -87,6 +91,11 @@ impl TreeNode for Node {
     }
     fn child(&self) -> isize {
         self.child as isize
+    }
+    #[inline(always)]
+    unsafe fn parts(at: *const Self) -> (f32, usize, isize) {
+        let bits = unsafe { at.cast::<u64>().read_unaligned() };
+        (f32::from_bits(bits as u32), (bits >> 32) as usize & 0xffff, (bits as i64 >> 48) as isize)
     }
 }
 
@@ -354,14 +363,14 @@ unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn
             for (lane, at) in at.iter_mut().enumerate() {
                 // SAFETY: a checked node's children are nodes of its tree.
                 unsafe {
-                    let node = &**at;
+                    let (value, feature, child) = N::parts(*at);
                     // Not `>`: NaN must go right.
                     #[allow(
                         clippy::neg_cmp_op_on_partial_ord,
                         reason = "NaN fails the comparison and goes right"
                     )]
-                    let right = !(x(lane, node.feature()) <= node.value());
-                    *at = at.offset(node.child() + isize::from(right));
+                    let right = !(x(lane, feature) <= value);
+                    *at = at.offset(child + isize::from(right));
                 }
             }
         }

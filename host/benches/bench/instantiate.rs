@@ -5,20 +5,20 @@ use crate::models::{Ensemble, Rows};
 use crate::report::{Limit, Section, Target};
 use crate::stats::Times;
 use crate::{Effort, credit};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use modelet_host::artifact::Artifact;
-use modelet_host::runtime::offline::offline;
-use modelet_host::runtime::{Isolation, Problem, Reply, Runtime, RuntimeConfig};
+use modelet_host::pack::offline::offline;
+use modelet_host::runtime::{Isolation, Runtime, RuntimeConfig};
 use state::State;
 use std::path::Path;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::WasiCtxBuilder;
 
-#[path = "../../src/runtime/state.rs"]
+#[path = "../../src/pack/state.rs"]
 mod state;
 
-/// Asked for by `state`.
-const TABLE_ELEMENTS_MAX: usize = 100_000;
+wasmtime::component::bindgen!({ path: "../wit", world: "model" });
 
 /// Faults and times of new instances, each for one request.
 struct Fresh {
@@ -49,10 +49,10 @@ pub fn measure(effort: Effort) -> Result<Section> {
         title: "Fresh instances",
         text: format!(
             "A new store and instance, its first answer to one row as JSON (20 features, rows that change), and the \
-             end of the instance: what `--isolate request` does for each request. {count} of each. wasmtime's \
-             default configuration is beside the host's: an instance that copies its \
-             memory in place of mapping it copy-on-write shows as time and faults there first. The file holds code \
-             and memory image."
+             end of the instance: what `--isolate request` does for each request. {count} of each. Beside the host, \
+             which runs a component's core module, is the whole component under wasmtime's default configuration: \
+             an instance that copies its memory in place of mapping it copy-on-write shows as time and faults \
+             there first. The file holds code and memory image."
         ),
         header: vec![
             "model",
@@ -77,9 +77,12 @@ pub fn measure(effort: Effort) -> Result<Section> {
             ..RuntimeConfig::default()
         })?;
         let loaded = host.load(&artifact)?;
-        let ours = fresh(&bodies, count, |body| refused(loaded.predict(body, None)?))?;
+        let ours = fresh(&bodies, count, |body| {
+            let answer = loaded.predict(body, None)?;
+            answer.map(drop).map_err(|problem| refused(&problem.body))
+        })?;
         let plain = Plain::load(file)?;
-        let theirs = fresh(&bodies, count, |body| refused(plain.predict(body)?))?;
+        let theirs = fresh(&bodies, count, |body| plain.predict(body))?;
         if name == small.name() {
             section.targets.push(Target {
                 what: "fresh instance with first answer, 100 trees, p50",
@@ -88,8 +91,8 @@ pub fn measure(effort: Effort) -> Result<Section> {
                 limit: Limit::AtMost(60.0),
             });
         }
-        let memory = plain.memory_bytes()? as f64 / f64::from(1 << 20);
-        for (configuration, fresh) in [("host", ours), ("wasmtime's default", theirs)] {
+        let memory = loaded.memory_bytes() as f64 / f64::from(1 << 20);
+        for (configuration, fresh) in [("host", ours), ("component, wasmtime's default", theirs)] {
             section.rows.push(vec![
                 name.clone(),
                 configuration.into(),
@@ -104,17 +107,13 @@ pub fn measure(effort: Effort) -> Result<Section> {
     Ok(section)
 }
 
-fn refused(answer: Result<Reply, Problem>) -> Result<()> {
-    match answer {
-        Ok(_) => Ok(()),
-        Err(problem) => Err(anyhow!("{}", String::from_utf8_lossy(&problem.body))),
-    }
+fn refused(problem: &[u8]) -> anyhow::Error {
+    anyhow!("{}", String::from_utf8_lossy(problem))
 }
 
 /// A component under wasmtime's default configuration.
 struct Plain {
-    pre: InstancePre<State>,
-    predict: ComponentExportIndex,
+    pre: ModelPre<State>,
 }
 
 impl Plain {
@@ -122,32 +121,15 @@ impl Plain {
         let engine = Engine::default();
         let component = Component::new(&engine, offline(&std::fs::read(file)?)?)?;
         let linker = state::linker(&engine)?;
-        let predictor = component.get_export_index(None, "modelet:inference/predictor@0.1.0");
-        let predict = component
-            .get_export_index(predictor.as_ref(), "predict")
-            .context("no export predict")?;
         Ok(Plain {
-            pre: linker.instantiate_pre(&component)?,
-            predict,
+            pre: ModelPre::new(linker.instantiate_pre(&component)?)?,
         })
     }
 
-    fn store(&self) -> Store<State> {
-        state::store(self.pre.engine(), usize::MAX)
-    }
-
-    fn predict(&self, body: &[u8]) -> Result<Result<Reply, Problem>> {
-        let mut store = self.store();
-        let instance = self.pre.instantiate(&mut store)?;
-        let predict =
-            instance.get_typed_func::<(&[u8], Option<&str>), (Result<Reply, Problem>,)>(&mut store, &self.predict)?;
-        Ok(predict.call(&mut store, (body, None))?.0)
-    }
-
-    /// Linear memory of a new instance.
-    fn memory_bytes(&self) -> Result<usize> {
-        let mut store = self.store();
-        self.pre.instantiate(&mut store)?;
-        Ok(store.data().memory.bytes)
+    fn predict(&self, body: &[u8]) -> Result<()> {
+        let mut store: Store<State> = state::store(self.pre.engine(), WasiCtxBuilder::new().build());
+        let model = self.pre.instantiate(&mut store)?;
+        let answer = model.modelet_inference_predictor().call_predict(&mut store, body, None)?;
+        answer.map(drop).map_err(|problem| refused(&problem.body))
     }
 }

@@ -8,13 +8,12 @@ use crate::data::{Cell, Format, Reader};
 use crate::monitor::html::{self, ReportContext};
 use crate::monitor::span;
 use crate::output::{Align, Output, Paint, count, grid};
-use crate::runtime::{FaultCode as WitFaultCode, Observation, RuntimeConfig};
+use crate::runtime::{Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
 use modelet::drift::Counts;
 use modelet::drift::report::{ColumnReport, QualityState, Report, State, Thresholds};
 use modelet::drift::truth::{self, Judge, Metric, Performance, Predicted, Sums};
 use modelet::signature::Manifest;
-use modelet::validate::{FaultCode, FaultCount};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -108,20 +107,7 @@ struct Found {
 }
 
 fn add(counts: &mut Counts, observation: &Observation) {
-    let faults: Vec<FaultCount> = observation
-        .faults
-        .iter()
-        .map(|fault| FaultCount {
-            feature: fault.feature,
-            code: fault_code(fault.code),
-            count: fault.count,
-        })
-        .collect();
-    counts.add_rows(&observation.status, &observation.bins, &faults);
-}
-
-fn fault_code(code: WitFaultCode) -> FaultCode {
-    FaultCode::ALL[code as usize]
+    counts.add_rows(&observation.status, &observation.bins, &observation.faults);
 }
 
 fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observation) -> anyhow::Result<()> {

@@ -4,8 +4,10 @@
 //! Everything that could make two runs differ is fixed: random numbers and
 //! clocks are constant, and NaN has one form.
 
-use crate::runtime::offline::offline;
-use crate::runtime::state::{State, linker, store_with};
+use super::bindings::Model;
+use super::bindings::exports::modelet::inference::predictor as wit;
+use super::offline::offline;
+use super::state::{State, linker, store};
 use anyhow::{Context as _, anyhow};
 use std::future::Future;
 use std::pin::pin;
@@ -16,12 +18,6 @@ use wasmtime::{Config, Engine, Store, Strategy};
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
-
-use crate::bindings::Model;
-use crate::bindings::exports::modelet::inference::predictor as wit;
-
-/// Linear memory of the packing instance; wasm32 has no more.
-const MEMORY_BYTES_MAX: usize = u32::MAX as usize;
 
 /// A generic component, compiled for packing.
 pub struct Packer<'a> {
@@ -99,7 +95,7 @@ impl<'a> Packer<'a> {
             .wall_clock(Frozen)
             .monotonic_clock(Frozen)
             .build();
-        let mut store = store_with(&self.engine, wasi, MEMORY_BYTES_MAX);
+        let mut store = store(&self.engine, wasi);
         let instance = self.linker.instantiate(&mut store, &self.component)?;
         let model = Model::new(&mut store, &instance)?;
         model

@@ -11,15 +11,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use wasmtime::Engine;
-use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 const DIGEST_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
 /// How many files are kept; the oldest go first.
 const FILES_MAX: usize = 64;
 
-/// A private directory of compiled components.
+/// A private directory of compiled modules.
 #[derive(Clone, Debug)]
 pub(super) struct CodeCache {
     directory: PathBuf,
@@ -44,7 +43,7 @@ impl CodeCache {
         Ok(CodeCache { directory })
     }
 
-    /// Where the code of a component compiled by this engine lies.
+    /// Where the code of a component's module lies, compiled by this engine.
     pub(super) fn file(&self, engine: &Engine, component_sha256: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -52,8 +51,8 @@ impl CodeCache {
             .join(format!("{component_sha256}-{:016x}.{EXTENSION}", hasher.finish()))
     }
 
-    /// The component in this file; `None` where there is none to be believed.
-    pub(super) fn load(&self, engine: &Engine, file: &Path) -> Option<Component> {
+    /// The module in this file; `None` where there is none to be believed.
+    pub(super) fn load(&self, engine: &Engine, file: &Path) -> Option<Module> {
         match intact(file) {
             Ok(true) => {}
             Ok(false) => {
@@ -69,8 +68,8 @@ impl CodeCache {
         }
         // SAFETY: the bytes are what `store` wrote, by their hash, into a file
         // and a directory that only this user can write to.
-        match unsafe { Component::deserialize_file(engine, file) } {
-            Ok(component) => Some(component),
+        match unsafe { Module::deserialize_file(engine, file) } {
+            Ok(module) => Some(module),
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "cached code does not fit: compiling again");
                 None
@@ -78,7 +77,7 @@ impl CodeCache {
         }
     }
 
-    /// Writes the code of a component; readers see all of it or nothing.
+    /// Writes the code of a module; readers see all of it or nothing.
     pub(super) fn store(&self, file: &Path, code: &[u8]) -> io::Result<()> {
         let mut temporary = tempfile::Builder::new()
             .prefix(".writing-")

@@ -21,7 +21,7 @@
 use anyhow::{Context as _, anyhow, bail};
 
 const HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
-const CORE_MODULE: u8 = 1;
+pub(super) const CORE_MODULE: u8 = 1;
 const CORE_INSTANCE: u8 = 2;
 const COMPONENT: u8 = 4;
 const INSTANCE: u8 = 5;
@@ -179,13 +179,13 @@ impl Function {
     }
 }
 
-fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
+pub(super) fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
     out.push(id);
     out.extend(leb(content.len() as u32));
     out.extend_from_slice(content);
 }
 
-fn leb(mut value: u32) -> Vec<u8> {
+pub(super) fn leb(mut value: u32) -> Vec<u8> {
     let mut out = Vec::new();
     loop {
         let low = (value & 0x7f) as u8;

@@ -1,8 +1,9 @@
-//! What a guest may reach: nothing but a clock and random numbers.
+//! What a component may reach while it is packed: nothing but a clock and
+//! random numbers.
 
 use wasmtime::component::{Linker, ResourceTable};
-use wasmtime::{Engine, ResourceLimiter, Result, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime::{Engine, Result, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -13,7 +14,6 @@ pub(crate) struct State {
     http: WasiHttpCtx,
     refuse: Refuse,
     table: ResourceTable,
-    pub(crate) memory: Memory,
 }
 
 impl WasiView for State {
@@ -51,54 +51,15 @@ impl WasiHttpHooks for Refuse {
     }
 }
 
-/// Accounts for the linear memory of a store.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    /// Bytes in use.
-    pub(crate) bytes: usize,
-    /// Whether the guest asked for more than it may have.
-    pub(crate) exhausted: bool,
-    bytes_max: usize,
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        let bytes = self.bytes + desired.saturating_sub(current);
-        if bytes > self.bytes_max {
-            self.exhausted = true;
-            return Ok(false);
-        }
-        self.bytes = bytes;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        Ok(desired <= super::TABLE_ELEMENTS_MAX)
-    }
-}
-
-/// A store for one instance.
-pub(crate) fn store(engine: &Engine, bytes_max: usize) -> Store<State> {
-    store_with(engine, WasiCtxBuilder::new().build(), bytes_max)
-}
-
 /// A store whose guest has these clocks and random numbers.
-pub(crate) fn store_with(engine: &Engine, wasi: WasiCtx, bytes_max: usize) -> Store<State> {
+pub(crate) fn store(engine: &Engine, wasi: WasiCtx) -> Store<State> {
     let state = State {
         wasi,
         http: WasiHttpCtx::new(),
         refuse: Refuse,
         table: ResourceTable::new(),
-        memory: Memory {
-            bytes: 0,
-            exhausted: false,
-            bytes_max,
-        },
     };
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.memory);
-    store.epoch_deadline_trap();
-    store
+    Store::new(engine, state)
 }
 
 /// The WASI that components import, 0.2 and 0.3, for synchronous calls.
