@@ -129,7 +129,9 @@ impl Plain {
     fn predict(&self, body: &[u8]) -> Result<()> {
         let mut store: Store<State> = state::store(self.pre.engine(), WasiCtxBuilder::new().build());
         let model = self.pre.instantiate(&mut store)?;
-        let answer = model.modelet_inference_predictor().call_predict(&mut store, body, None)?;
+        let answer = model
+            .modelet_inference_predictor()
+            .call_predict(&mut store, body, None)?;
         answer.map(drop).map_err(|problem| refused(&problem.body))
     }
 }

@@ -20,7 +20,7 @@
 
 use anyhow::{Context as _, anyhow, bail};
 
-const HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+pub(super) const HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 pub(super) const CORE_MODULE: u8 = 1;
 const CORE_INSTANCE: u8 = 2;
 const COMPONENT: u8 = 4;

@@ -45,6 +45,7 @@ pub(super) fn prune(component: &[u8], operators: &Operators) -> anyhow::Result<V
         .into_iter()
         .max_by_key(|range| range.len())
         .context("the component has no core module")?;
+    component.get(range.clone()).context("the component is truncated")?;
     let module = Module::read(component, range.clone())?.pruned(operators)?;
 
     // The section's head is its number and its length.
@@ -215,4 +216,113 @@ fn named(operators: OperatorsReader<'_>, functions: &mut Vec<u32>) -> anyhow::Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::offline::HEADER;
+    use super::*;
+
+    /// Bodies that call these functions each, and end.
+    fn bodies(calls: &[&[u8]]) -> Vec<u8> {
+        let mut code = leb(calls.len() as u32);
+        for calls in calls {
+            let body: Vec<u8> = [0]
+                .into_iter()
+                .chain(calls.iter().flat_map(|&f| [0x10, f]))
+                .chain([0x0b])
+                .collect();
+            code.extend(leb(body.len() as u32));
+            code.extend(body);
+        }
+        code
+    }
+
+    /// A component around a module with these exports of functions.
+    ///
+    /// | function | what | calls |
+    /// | ---: | --- | --- |
+    /// | 0 | imported | |
+    /// | 1 | `predict` | 2, 3 |
+    /// | 2 | an operator | 4 |
+    /// | 3 | an operator | 0 |
+    /// | 4 | what the first operator needs | |
+    /// | 5 | `init` | 6 |
+    /// | 6 | what that needs | |
+    /// | 7 | in the table | 8 |
+    /// | 8 | what that needs | |
+    fn component(exports: &[(&str, u8)]) -> Vec<u8> {
+        let mut module = b"\0asm\x01\0\0\0".to_vec();
+        section(&mut module, 1, &[1, 0x60, 0, 0]);
+        section(&mut module, 2, b"\x01\x01a\x01b\0\0");
+        section(&mut module, 3, &[8, 0, 0, 0, 0, 0, 0, 0, 0]);
+        section(&mut module, 4, &[1, 0x70, 0, 1]);
+        let mut list = vec![exports.len() as u8];
+        for (name, function) in exports {
+            list.extend([&[name.len() as u8], name.as_bytes(), &[0, *function]].concat());
+        }
+        section(&mut module, EXPORTS, &list);
+        section(&mut module, 9, &[1, 0, 0x41, 0, 0x0b, 1, 7]);
+        let calls: [&[u8]; 8] = [&[2, 3], &[4], &[0], &[], &[6], &[], &[8], &[]];
+        section(&mut module, CODE, &bodies(&calls));
+        let mut component = HEADER.to_vec();
+        section(&mut component, CORE_MODULE, &module);
+        section(&mut component, 0, b"\x04rest");
+        component
+    }
+
+    const FIRST: (&str, u8) = ("modelet:op#First", 2);
+    const SECOND: (&str, u8) = ("modelet:op#Second", 3);
+
+    /// The functions that still have bodies, and the exports.
+    fn left(component: &[u8], operators: &[&'static str]) -> (Vec<usize>, Vec<String>) {
+        let pruned = prune(component, &operators.iter().copied().collect()).unwrap();
+        wasmparser::Validator::new().validate_all(&pruned).unwrap();
+        assert!(pruned.ends_with(b"\x04rest"));
+        let module = Module::read(&pruned, HEADER.len() + 2..pruned.len() - 7).unwrap();
+        let alive = |(_, body): &(usize, &FunctionBody<'_>)| pruned[body.range()] != TRAP[1..];
+        (
+            module
+                .bodies
+                .iter()
+                .enumerate()
+                .filter(alive)
+                .map(|(i, _)| i + 1)
+                .collect(),
+            module.exports.iter().map(|export| export.name.to_owned()).collect(),
+        )
+    }
+
+    #[test]
+    fn what_init_and_unused_operators_need_is_taken_out() {
+        let component = component(&[("predict", 1), FIRST, SECOND, ("init", 5)]);
+        let exports = vec!["predict".to_owned(), "init".into()];
+        assert_eq!(left(&component, &["First"]), (vec![1, 2, 4, 7, 8], exports.clone()));
+        assert_eq!(left(&component, &["Second"]), (vec![1, 3, 7, 8], exports.clone()));
+        assert_eq!(
+            left(&component, &["First", "Second"]),
+            (vec![1, 2, 3, 4, 7, 8], exports)
+        );
+    }
+
+    #[test]
+    fn a_function_that_two_operators_share_stays_if_one_is_used() {
+        let shared = component(&[("predict", 1), FIRST, ("modelet:op#Second", 2)]);
+        assert_eq!(left(&shared, &["Second"]).0, [1, 2, 3, 4, 7, 8]);
+        assert_eq!(left(&shared, &[]).0, [1, 3, 7, 8]);
+    }
+
+    #[test]
+    fn damaged_components_end_in_an_error() {
+        let whole = component(&[("predict", 1), FIRST, ("init", 5)]);
+        for at in 0..whole.len() {
+            let _ = prune(&whole[..at], &Operators::new());
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] = byte;
+                let _ = prune(&damaged, &Operators::new());
+            }
+        }
+        assert!(prune(&HEADER, &Operators::new()).is_err());
+    }
 }

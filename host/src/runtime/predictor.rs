@@ -282,8 +282,16 @@ impl<'a> Guest<'a> {
             columns: self.word(at)?,
             status: self.list::<1>(member(at, 4)?)?.as_flattened().to_vec(),
             bins: self.list::<1>(member(at, 12)?)?.as_flattened().to_vec(),
-            labels: self.list(member(at, 20)?)?.iter().map(|&v| u32::from_le_bytes(v)).collect(),
-            scores: self.list(member(at, 28)?)?.iter().map(|&v| f64::from_le_bytes(v)).collect(),
+            labels: self
+                .list(member(at, 20)?)?
+                .iter()
+                .map(|&v| u32::from_le_bytes(v))
+                .collect(),
+            scores: self
+                .list(member(at, 28)?)?
+                .iter()
+                .map(|&v| f64::from_le_bytes(v))
+                .collect(),
             faults: faults.iter().map(|fault| Guest(fault).fault()).collect::<Result<_>>()?,
         })
     }
@@ -353,5 +361,133 @@ fn member(at: u32, offset: u32) -> Result<u32> {
     match at.checked_add(offset) {
         Some(at) => Ok(at),
         None => bail!("the guest's answer at {at} lies outside its memory"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::iter::repeat_n;
+
+    /// A guest's memory that is written from its start.
+    #[derive(Default)]
+    struct Memory(Vec<u8>);
+
+    impl Memory {
+        /// Bytes of their own; where they are and how many elements.
+        fn list(&mut self, bytes: &[u8], element: usize) -> [u8; 8] {
+            let at = self.0.len() as u32;
+            self.0.extend_from_slice(bytes);
+            let len = (bytes.len() / element) as u32;
+            bytemuck::cast([at.to_le(), len.to_le()])
+        }
+
+        fn observation(&mut self) -> Vec<u8> {
+            let fault = |feature: Option<u32>, code: u8, count: u32| {
+                let (some, feature) = (u32::from(feature.is_some()), feature.unwrap_or(0));
+                bytemuck::cast::<[u32; 4], [u8; 16]>([some, feature, code.into(), count])
+            };
+            let scores: [[u8; 8]; 2] = [0.25f64, -1.0].map(f64::to_le_bytes);
+            let lists = [
+                self.list(&[0, 1], 1),
+                self.list(&[3, 4, 255, 255], 1),
+                self.list(&[7, 0, 0, 0, 0, 0, 0, 0], 4),
+                self.list(scores.as_flattened(), 8),
+                self.list(&[fault(None, 8, 2), fault(Some(5), 0, 1)].concat(), 16),
+            ];
+            [&2u32.to_le_bytes()[..], lists.as_flattened()].concat()
+        }
+
+        /// A record; where it is.
+        fn end(mut self, record: &[u8]) -> (Vec<u8>, u32) {
+            self.0
+                .extend(repeat_n(0, self.0.len().next_multiple_of(8) - self.0.len()));
+            let at = self.0.len() as u32;
+            self.0.extend_from_slice(record);
+            (self.0, at)
+        }
+    }
+
+    fn observation() -> Observation {
+        let fault = |feature, code, count| FaultCount { feature, code, count };
+        Observation {
+            columns: 2,
+            status: vec![0, 1],
+            bins: vec![3, 4, 255, 255],
+            labels: vec![7, 0],
+            scores: vec![0.25, -1.0],
+            faults: vec![fault(None, FaultCode::Syntax, 2), fault(Some(5), FaultCode::Missing, 1)],
+        }
+    }
+
+    fn reply() -> (Vec<u8>, u32) {
+        let mut memory = Memory::default();
+        let (body, observation) = (memory.list(b"{}", 1), memory.observation());
+        let record = [&[0; 8][..], &body, &[0; 16], &77u64.to_le_bytes(), &observation];
+        memory.end(&record.concat())
+    }
+
+    #[test]
+    fn replies_and_problems_are_read_as_the_canonical_abi_lays_them_out() {
+        let (memory, at) = reply();
+        let expected = Reply {
+            body: b"{}".to_vec(),
+            id: None,
+            inference_ns: 77,
+            observation: observation(),
+        };
+        assert_eq!(Guest(&memory).answer(at).unwrap(), Ok(expected));
+
+        let mut memory = Memory::default();
+        let lists = [memory.list(b"invalid-features", 1), memory.list(b"{\"x\":1}", 1)];
+        let id = memory.list("ä".as_bytes(), 1);
+        let observed = memory.observation();
+        let record = [
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0xa6, 1, 0, 0],
+            lists.as_flattened(),
+            &[1, 0, 0, 0],
+            &id,
+            &observed,
+        ];
+        let (memory, at) = memory.end(&record.concat());
+        let expected = Problem {
+            status: 422,
+            kind: "invalid-features".into(),
+            body: b"{\"x\":1}".to_vec(),
+            id: Some("ä".into()),
+            observation: observation(),
+        };
+        assert_eq!(Guest(&memory).answer(at).unwrap(), Err(expected));
+    }
+
+    #[test]
+    fn what_lies_outside_the_memory_is_an_error() {
+        let (memory, at) = reply();
+        let error = |memory: &[u8], at: u32| Guest(memory).answer(at).unwrap_err().to_string();
+        assert_eq!(
+            error(&memory, u32::MAX - 3),
+            "the guest's answer at 4294967292 lies outside its memory"
+        );
+        let mut damaged = memory.clone();
+        damaged[at as usize] = 2;
+        assert_eq!(error(&damaged, at), "the guest's answer has case 2 of two");
+        let mut damaged = memory.clone();
+        damaged[at as usize + 12..][..4].fill(0xff);
+        assert!(error(&damaged, at).contains("list of 4294967295"));
+        for i in 0..memory.len() {
+            let _ = Guest(&memory[..i]).answer(at);
+            for byte in [1, 0x7f, 0xff] {
+                let mut damaged = memory.clone();
+                damaged[i] = byte;
+                let _ = Guest(&damaged).answer(at);
+            }
+        }
+    }
+
+    #[test]
+    fn a_component_without_the_export_is_told() {
+        let error = |bytes: &[u8]| core_module(bytes).unwrap_err().to_string();
+        assert!(error(b"\0asm\x0d\0\x01\0").contains("no module in it exports modelet:inference"));
+        assert_eq!(error(b"\0asm\x0d\0\x01\0\x01\x99"), "the component is damaged");
     }
 }

@@ -4,7 +4,7 @@
 
 use super::read::{Ensemble, Mode};
 use crate::pack::lower::{Lowering, Why};
-use modelet::ops::tree::{self, Leaves, Nodes, Purpose, Tree, TreeEnsemble, WideNode};
+use modelet::ops::tree::{self, Leaves, Nodes, Purpose, Tree, TreeEnsemble, WideNode, key};
 use std::collections::{HashMap, VecDeque};
 
 impl Lowering<'_> {
@@ -98,7 +98,7 @@ impl Lowering<'_> {
 
 impl Ensemble {
     /// Whether the comparison reads the column in which missing values are
-    /// -inf, so that they go left.
+    /// below all, so that they go left.
     fn low_column(&self, node: usize) -> bool {
         let node = &self.nodes[node];
         match node.mode {
@@ -235,7 +235,7 @@ impl Layout<'_> {
                     let inner = self.pair(start);
                     self.nodes[at] = self.test(index, threshold, pair);
                     self.nodes[start + pair as usize] = WideNode {
-                        value: below,
+                        value: key(below),
                         feature: node.feature,
                         child: inner as i32,
                     };
@@ -257,7 +257,7 @@ impl Layout<'_> {
     /// A node that always leads to `slot`.
     fn jump(&self, slot: u32) -> WideNode {
         WideNode {
-            value: 0.0,
+            value: 0,
             feature: self.sentinel,
             child: slot as i32,
         }
@@ -266,7 +266,7 @@ impl Layout<'_> {
     fn test(&self, index: usize, threshold: f32, child: u32) -> WideNode {
         let feature = self.ensemble.nodes[index].feature;
         WideNode {
-            value: threshold,
+            value: key(threshold),
             feature: match self.ensemble.low_column(index) {
                 true => feature + self.columns,
                 false => feature,
@@ -276,10 +276,10 @@ impl Layout<'_> {
     }
 
     /// What a leaf's node holds: its weight, or the number of its list.
-    fn payload(&mut self, leaf: usize) -> f32 {
+    fn payload(&mut self, leaf: usize) -> i32 {
         let weights = &self.ensemble.weights[leaf];
         if self.inline {
-            return weights[0].1 as f32;
+            return (weights[0].1 as f32).to_bits() as i32;
         }
         let number = (self.starts.len() - 1) as u32;
         for &(target, weight) in weights {
@@ -287,6 +287,6 @@ impl Layout<'_> {
             self.leaf_weights.push(weight as f32);
         }
         self.starts.push(self.leaf_weights.len() as u32);
-        f32::from_bits(number)
+        number as i32
     }
 }
