@@ -2,9 +2,9 @@
 //!
 //! Products are added up from the first to the last element of the inner
 //! dimension, one multiplication and one addition each (no fused operation):
-//! the same bits natively and in wasm. The loop runs over the columns of the
-//! right-hand matrix inside, which compilers turn into SIMD without changing
-//! that order.
+//! the same bits natively and in wasm. Some columns of the right-hand matrix are
+//! added up side by side, which compilers turn into SIMD without changing that
+//! order.
 
 use super::Kernel;
 use super::elementwise::Broadcast;
@@ -38,17 +38,108 @@ number!(f64, std::ops::Add::add, std::ops::Mul::mul);
 number!(i32, i32::wrapping_add, i32::wrapping_mul);
 number!(i64, i64::wrapping_add, i64::wrapping_mul);
 
+/// Columns whose sums are kept in registers while the inner dimension goes by.
+const TILE: usize = 16;
+/// Rows that share what is read of the right-hand matrix.
+const ROWS: usize = 2;
+/// Rows that are added up side by side where there are few columns.
+const ROWS_OF_FEW: usize = 8;
+/// Elements of the inner dimension that are added up without a loop.
+const UNROLLED: usize = 4;
+/// Rows from which it pays to lay out the right-hand matrix tile by tile.
+const ROWS_PACKED: usize = 32;
+
 /// Adds `a b` to `c`: `a` is `[rows, inner]`, `b` is `[inner, columns]`.
 pub(crate) fn multiply<T: Number>(a: &[T], b: &[T], c: &mut [T], inner: usize, columns: usize) {
     if inner == 0 || columns == 0 {
         return;
     }
-    for (a, c) in a.chunks_exact(inner).zip(c.chunks_exact_mut(columns)) {
-        for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
-            for (c, &b) in c.iter_mut().zip(b) {
-                *c = c.plus(a.times(b));
+    let mut at = 0;
+    let rows = c.len() / columns;
+    if rows >= ROWS_PACKED {
+        let mut packed = Vec::with_capacity(inner * TILE);
+        while at + TILE <= columns {
+            packed.clear();
+            for b in b.chunks_exact(columns) {
+                packed.extend_from_slice(&b[at..at + TILE]);
+            }
+            multiply_columns::<T, ROWS, TILE>(a, (&packed, TILE, 0), c, (inner, columns, at));
+            at += TILE;
+        }
+    }
+    // A row alone takes as many sums to hide the time of an addition.
+    while rows < ROWS && at + ROWS * TILE <= columns {
+        multiply_columns::<T, 1, { ROWS * TILE }>(a, (b, columns, at), c, (inner, columns, at));
+        at += ROWS * TILE;
+    }
+    while at + TILE <= columns {
+        multiply_columns::<T, ROWS, TILE>(a, (b, columns, at), c, (inner, columns, at));
+        at += TILE;
+    }
+    while at + TILE / 4 <= columns {
+        multiply_columns::<T, ROWS_OF_FEW, { TILE / 4 }>(a, (b, columns, at), c, (inner, columns, at));
+        at += TILE / 4;
+    }
+    while at < columns {
+        multiply_columns::<T, ROWS_OF_FEW, 1>(a, (b, columns, at), c, (inner, columns, at));
+        at += 1;
+    }
+}
+
+/// [`multiply`] for the `W` columns from `at` on, `R` rows at a time. Those of
+/// the right-hand matrix begin at `first` in rows of `step`.
+fn multiply_columns<T: Number, const R: usize, const W: usize>(
+    a: &[T],
+    (b, step, first): (&[T], usize, usize),
+    c: &mut [T],
+    (inner, columns, at): (usize, usize, usize),
+) {
+    let mut rows_a = a.chunks_exact(R * inner);
+    let mut rows_c = c.chunks_exact_mut(R * columns);
+    for (a, c) in rows_a.by_ref().zip(rows_c.by_ref()) {
+        multiply_tile::<T, R, W>(a, (b, step, first), c, (inner, columns, at));
+    }
+    let (rest_a, rest_c) = (rows_a.remainder(), rows_c.into_remainder());
+    for (a, c) in rest_a.chunks_exact(inner).zip(rest_c.chunks_exact_mut(columns)) {
+        multiply_tile::<T, 1, W>(a, (b, step, first), c, (inner, columns, at));
+    }
+}
+
+/// [`multiply_columns`] for `R` rows.
+#[inline]
+fn multiply_tile<T: Number, const R: usize, const W: usize>(
+    a: &[T],
+    (b, step, first): (&[T], usize, usize),
+    c: &mut [T],
+    (inner, columns, at): (usize, usize, usize),
+) {
+    let rows: [&[T]; R] = std::array::from_fn(|row| &a[row * inner..][..inner]);
+    assert!((inner - 1) * step + first + W <= b.len());
+    let mut sums = [[T::default(); W]; R];
+    for (row, sums) in sums.iter_mut().enumerate() {
+        sums.copy_from_slice(&c[row * columns + at..][..W]);
+    }
+    let mut add = |k: usize| {
+        // SAFETY: k is below `inner`, for which it was looked above.
+        let b = unsafe { &*b.as_ptr().add(k * step + first).cast::<[T; W]>() };
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            // SAFETY: a row has `inner` elements.
+            let a = unsafe { *row.get_unchecked(k) };
+            for (sum, &b) in sums.iter_mut().zip(b) {
+                *sum = sum.plus(a.times(b));
             }
         }
+    };
+    // Several at a time, because a loop has its price: in wasm the host looks at
+    // its clock there.
+    let mut k = 0;
+    while k + UNROLLED <= inner {
+        (k..k + UNROLLED).for_each(&mut add);
+        k += UNROLLED;
+    }
+    (k..inner).for_each(add);
+    for (row, sums) in sums.iter().enumerate() {
+        c[row * columns + at..][..W].copy_from_slice(sums);
     }
 }
 
@@ -119,6 +210,10 @@ impl Gemm {
             }
             for (i, row) in out.chunks_exact_mut(n.max(1)).enumerate() {
                 let c = &c[if rows == 1 { 0 } else { i * columns }..];
+                if columns == n && self.beta == 1.0 {
+                    row.iter_mut().zip(c).for_each(|(v, &c)| *v = v.plus(c));
+                    continue;
+                }
                 for (j, v) in row.iter_mut().enumerate() {
                     let c = c[if columns == 1 { 0 } else { j }];
                     *v = v.plus(if self.beta == 1.0 { c } else { c.times(beta) });

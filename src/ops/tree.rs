@@ -228,6 +228,8 @@ const LANES: usize = 8;
 /// Trees up to this depth are walked to it without looking on the way whether
 /// the leaves are reached.
 const EVEN_DEPTH: u32 = 8;
+/// In deeper ones every so many steps.
+const STRIDE: u32 = 3;
 
 impl TreeEnsemble {
     /// The number of values in a laid-out row.
@@ -365,23 +367,39 @@ impl<'a> Leaf<'a> {
 /// of the deepest, and `x` is safe for their features.
 #[inline(always)]
 unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn(usize, usize) -> i32) -> [i32; LANES] {
-    // Deep trees are uneven: it pays to look whether all have arrived.
-    let stride = if depth > EVEN_DEPTH { EVEN_DEPTH / 2 } else { depth };
+    // SAFETY: a checked node's children are nodes of its tree.
+    let step = |at: &mut [*const N; LANES]| unsafe {
+        let mut on_the_way = 0;
+        for (lane, at) in at.iter_mut().enumerate() {
+            let (value, feature, child) = (**at).parts();
+            *at = at.offset(child + isize::from(x(lane, feature) > value));
+            on_the_way |= child;
+        }
+        on_the_way
+    };
     let mut left = depth;
+    if depth <= EVEN_DEPTH {
+        // Two at a time, because a loop has its price: in wasm the host looks
+        // at its clock there.
+        while left > 1 {
+            step(&mut at);
+            step(&mut at);
+            left -= 2;
+        }
+        if left > 0 {
+            step(&mut at);
+        }
+        left = 0;
+    }
+    // Deep trees are uneven: it pays to look whether all were at leaves before
+    // the step, by one branch for all.
     while left > 0 {
-        let steps = stride.min(left);
-        for _ in 0..steps {
-            for (lane, at) in at.iter_mut().enumerate() {
-                // SAFETY: a checked node's children are nodes of its tree.
-                unsafe {
-                    let (value, feature, child) = (**at).parts();
-                    *at = at.offset(child + isize::from(x(lane, feature) > value));
-                }
-            }
+        let steps = STRIDE.min(left);
+        for _ in 1..steps {
+            step(&mut at);
         }
         left -= steps;
-        // SAFETY: as above.
-        if left > 0 && at.iter().all(|&at| unsafe { (*at).parts().2 } == 0) {
+        if step(&mut at) == 0 {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! Trained tree ensembles, here and as other tools run them.
+//! Trained tree ensembles, and a dense net, here and as other tools run them.
 //!
 //! `peers/trees.py` trains the ensembles beforehand and times the other tools in
 //! a process of its own, a round whenever it is asked; between its rounds are
@@ -33,6 +33,7 @@ const PYTHON: &str = "MODELET_BENCH_PYTHON";
 const BATCH: usize = 1000;
 const TOLERANCE: f64 = 1e-5;
 const SIZES: [(usize, usize); 3] = [(100, 6), (200, 6), (500, 8)];
+const DENSE: &str = "dense-30-256-256-1";
 const NOT_AVAILABLE: &str = "not available";
 
 /// Columns of the table after the model and the rows.
@@ -50,15 +51,14 @@ struct Case {
 }
 
 impl Case {
-    fn trained(folder: &Path, library: &str, title: &str, (trees, depth): (usize, usize)) -> Result<Case> {
-        let name = format!("{library}-{trees}x{depth}");
+    fn made(folder: &Path, name: String, title: String) -> Result<Case> {
         let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         fs::copy(folder.join("rows.csv"), file("csv"))?;
         pack(&name, &file("onnx"), &file("csv"), &file("wasm"))?;
         let rows: Vec<f32> = numbers(&folder.join("rows.f32"), f32::from_le_bytes)?;
         let expected: Vec<f64> = numbers(&file("expected.f64"), f64::from_le_bytes)?;
         Ok(Case {
-            title: format!("{title}, {trees}×{depth}"),
+            title,
             component: file("wasm"),
             columns: rows.len() / expected.len(),
             rows,
@@ -407,8 +407,12 @@ fn cells(case: &Case, size: usize, times: &BTreeMap<String, Vec<f64>>) -> Vec<St
     let missing = || NOT_AVAILABLE.to_owned();
     let mut cells = vec![case.title.clone(), size.to_string()];
     for name in OURS.iter().chain(&PEERS) {
-        // tract is asked for the smallest ensembles only.
-        let asked = *name != "tract" || case.name.ends_with("100x6");
+        let asked = match *name {
+            // tract is asked for the smallest ensembles only.
+            "tract" => case.name.ends_with("100x6"),
+            "own" | "compiled" => case.name != DENSE,
+            _ => true,
+        };
         let absent = || if asked { missing() } else { String::new() };
         cells.push(of(name).map_or_else(absent, |us| format!("{us:.2}")));
     }
@@ -428,9 +432,12 @@ pub fn measure(effort: Effort) -> Result<Section> {
     if folder.join("rows.f32").exists() {
         for (library, title) in [("xgboost", "XGBoost"), ("lightgbm", "LightGBM")] {
             for size in SIZES {
-                cases.push(Case::trained(&folder, library, title, size)?);
+                let (trees, depth) = size;
+                let name = format!("{library}-{trees}x{depth}");
+                cases.push(Case::made(&folder, name, format!("{title}, {trees}×{depth}"))?);
             }
         }
+        cases.push(Case::made(&folder, DENSE.into(), "dense, 30-256-256-1".into())?);
     } else {
         for size in SIZES {
             cases.push(Case::random(size)?);
@@ -472,7 +479,8 @@ fn text(greeting: Option<&Value>) -> String {
          LightGBM's `predict`, \"compiled\" is tl2cgen for XGBoost (its matrices built beforehand) and lleaves for \
          LightGBM, once from Python and once its function called by C; tract runs the smallest ensembles natively, as \
          classifiers, the only operator for trees that it has. All but tract and those called by C include Python's \
-         call. All answers agree within 1e-5. Ratios are medians over the rounds.",
+         call. The dense net (Gemm and Relu, float32) is compiled from C by the system's compiler with AVX2 and \
+         FMA, which ONNX Runtime uses too, or AVX-512 where there is. All answers agree within 1e-5. Ratios are medians over the rounds.",
     );
     match greeting {
         Some(greeting) => {

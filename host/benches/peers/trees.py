@@ -1,4 +1,5 @@
-"""Tree ensembles as other tools run them: the peers of the bench part "trees".
+"""Tree ensembles, and a dense net, as other tools run them: the peers of the
+bench part "trees".
 
     trees.py train FOLDER     trains the ensembles and writes what is needed to
                               run them; does nothing if that has been done
@@ -44,7 +45,11 @@ TRAINING = 1
 TOLERANCE = 1e-5
 PACKAGES = ["lightgbm", "lleaves", "onnxmltools", "onnxruntime", "tl2cgen", "xgboost"]
 
-# Compiled trees called by C, which leaves the calls from Python out.
+DENSE = "dense-30-256-256-1"
+HIDDEN = 256
+
+# Compiled trees called by C, which leaves the calls from Python out; and the
+# dense net as C, for the compiler to make of it what it can.
 CALLER = """
 typedef void (*lleaves)(const double *, double *, int, int);
 typedef void (*tl2cgen)(const void *, int, float *);
@@ -58,6 +63,27 @@ void each_lleaves(lleaves run, const double *rows, double *answers, int from, in
 void each_tl2cgen(tl2cgen run, const float *rows, int width, float *answers, int from, int to) {
     for (int row = from; row < to; row++) run(rows + (long)row * width, 0, answers + row);
 }
+
+static void layer(const float *x, int inner, const float *w, const float *b, float *out) {
+    for (int j = 0; j < HIDDEN; j++) out[j] = 0;
+    for (int k = 0; k < inner; k++)
+        for (int j = 0; j < HIDDEN; j++) out[j] += x[k] * w[k * HIDDEN + j];
+    for (int j = 0; j < HIDDEN; j++) {
+        out[j] += b[j];
+        out[j] = out[j] > 0 ? out[j] : 0;
+    }
+}
+
+void each_dense(const float *rows, const float *w, float *answers, int from, int to) {
+    const float *b1 = w + FEATURES * HIDDEN, *w2 = b1 + HIDDEN, *b2 = w2 + HIDDEN * HIDDEN, *w3 = b2 + HIDDEN;
+    for (int row = from; row < to; row++) {
+        float first[HIDDEN], second[HIDDEN], sum = 0;
+        layer(rows + (long)row * FEATURES, FEATURES, w, b1, first);
+        layer(first, HIDDEN, w2, b2, second);
+        for (int k = 0; k < HIDDEN; k++) sum += second[k] * w3[k];
+        answers[row] = sum + w3[HIDDEN];
+    }
+}
 """
 
 
@@ -66,7 +92,7 @@ def names():
         f"{library}-{trees}x{depth}"
         for library in ("xgboost", "lightgbm")
         for trees, depth in SIZES
-    ]
+    ] + [DENSE]
 
 
 def versions():
@@ -86,6 +112,7 @@ def train(folder):
         for trees, depth in SIZES:
             name = f"{library}-{trees}x{depth}"
             once(folder / name, lambda: train_one(folder / name, trees, depth, x, y, rows))
+    once(folder / DENSE, lambda: make_dense(folder / DENSE, rows))
 
 
 def once(stem, work):
@@ -230,10 +257,46 @@ def load_lleaves(stem):
     return model
 
 
+def make_dense(stem, rows):
+    """A net of random weights: what they are does not matter to how long it
+    takes."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    random = np.random.default_rng(SEED)
+    widths = [FEATURES, HIDDEN, HIDDEN, 1]
+    layers = [
+        (
+            random.normal(scale=inner**-0.5, size=(inner, outer)).astype(np.float32),
+            random.normal(scale=0.1, size=outer).astype(np.float32),
+        )
+        for inner, outer in zip(widths, widths[1:])
+    ]
+    nodes, weights, value, x = [], [], "x", rows.astype(np.float64)
+    for i, (w, b) in enumerate(layers):
+        weights += [numpy_helper.from_array(w, f"w{i}"), numpy_helper.from_array(b, f"b{i}")]
+        nodes.append(helper.make_node("Gemm", [value, f"w{i}", f"b{i}"], [f"sum{i}"]))
+        value, x = f"sum{i}", x @ w.astype(np.float64) + b
+        if i + 1 < len(layers):
+            nodes.append(helper.make_node("Relu", [value], [f"out{i}"]))
+            value, x = f"out{i}", np.maximum(x, 0)
+    graph = helper.make_graph(
+        nodes,
+        "dense",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, FEATURES])],
+        [helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, [None, 1])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, f"{stem}.onnx")
+    np.concatenate([np.ravel(part) for layer in layers for part in layer]).tofile(f"{stem}.weights.f32")
+    np.ravel(x).tofile(f"{stem}.expected.f64")
+
+
 def compile_caller(folder):
     source = folder / "caller.c"
-    source.write_text(CALLER)
-    command = ["cc", "-O2", "-shared", "-fPIC", "-o", folder / "caller.so", source]
+    source.write_text(f"enum {{ FEATURES = {FEATURES}, HIDDEN = {HIDDEN} }};\n{CALLER}")
+    command = ["cc", "-O3", "-mavx2", "-mfma", "-shared", "-fPIC", "-o", folder / "caller.so", source]
     subprocess.run(command, check=True)
 
 
@@ -366,7 +429,20 @@ def tl2cgen_from_c(stem, rows, size, caller):
     return CalledByC(call, answers)
 
 
+def dense_from_c(stem, rows, size, caller):
+    rows = np.ascontiguousarray(rows)
+    weights = np.fromfile(f"{stem}.weights.f32", dtype=np.float32)
+    answers = np.zeros(BATCH if size == 1 else len(rows), dtype=np.float32)
+    x, w, y = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, weights, answers))
+
+    def call(rows=rows, weights=weights):  # both are held by this
+        caller.each_dense(x, w, y, 0, len(answers))
+
+    return CalledByC(call, answers)
+
+
 PEERS = {
+    "dense": {"onnxruntime": onnxruntime_peer, "compiled, from C": dense_from_c},
     "xgboost": {
         "onnxruntime": onnxruntime_peer,
         "own": xgboost_peer,
