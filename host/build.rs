@@ -10,14 +10,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The name of the constant, and the file below the artifacts' folder.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 11] = [
     ("TABULAR_0_3", "tabular.wasm"),
     ("TABULAR_0_2", "tabular-0.2.wasm"),
     ("NEURAL_0_3", "neural.wasm"),
     ("BROWSER_SCRIPT", "browser/modelet.js"),
+    ("BROWSER_SCRIPT_BROTLI", "browser/modelet.js.br"),
     ("BROWSER_WASM", "browser/modelet_bg.wasm"),
+    ("BROWSER_WASM_BROTLI", "browser/modelet_bg.wasm.br"),
     ("BROWSER_NEURAL_SCRIPT", "browser-neural/modelet.js"),
+    ("BROWSER_NEURAL_SCRIPT_BROTLI", "browser-neural/modelet.js.br"),
     ("BROWSER_NEURAL_WASM", "browser-neural/modelet_bg.wasm"),
+    ("BROWSER_NEURAL_WASM_BROTLI", "browser-neural/modelet_bg.wasm.br"),
 ];
 
 /// The folder with the artifacts, if it is not the workspace's.

@@ -20,26 +20,55 @@ pub static TABULAR_0_2: Option<&[u8]> = artifacts::TABULAR_0_2;
 pub static NEURAL_0_3: Option<&[u8]> = artifacts::NEURAL_0_3;
 
 /// The tabular engine for browsers.
-pub static BROWSER: Option<BrowserModule> = BrowserModule::new(artifacts::BROWSER_SCRIPT, artifacts::BROWSER_WASM);
+pub static BROWSER: Option<BrowserModule> = BrowserModule::new(
+    (artifacts::BROWSER_SCRIPT, artifacts::BROWSER_SCRIPT_BROTLI),
+    (artifacts::BROWSER_WASM, artifacts::BROWSER_WASM_BROTLI),
+);
 
 /// The neural engine for browsers.
-pub static BROWSER_NEURAL: Option<BrowserModule> =
-    BrowserModule::new(artifacts::BROWSER_NEURAL_SCRIPT, artifacts::BROWSER_NEURAL_WASM);
+pub static BROWSER_NEURAL: Option<BrowserModule> = BrowserModule::new(
+    (
+        artifacts::BROWSER_NEURAL_SCRIPT,
+        artifacts::BROWSER_NEURAL_SCRIPT_BROTLI,
+    ),
+    (artifacts::BROWSER_NEURAL_WASM, artifacts::BROWSER_NEURAL_WASM_BROTLI),
+);
+
+/// A file to be sent to browsers.
+#[derive(Clone, Copy, Debug)]
+pub struct Asset {
+    /// The file.
+    pub bytes: &'static [u8],
+    /// The same, compressed by brotli.
+    pub brotli: Option<&'static [u8]>,
+}
 
 /// A module for browsers: an ES module that loads the WebAssembly module that
 /// lies beside it as `modelet_bg.wasm`.
 #[derive(Clone, Copy, Debug)]
 pub struct BrowserModule {
     /// `modelet.js`.
-    pub script: &'static [u8],
+    pub script: Asset,
     /// `modelet_bg.wasm`.
-    pub wasm: &'static [u8],
+    pub wasm: Asset,
 }
 
+/// A file's bytes, and the same compressed.
+type Pair = (Option<&'static [u8]>, Option<&'static [u8]>);
+
 impl BrowserModule {
-    const fn new(script: Option<&'static [u8]>, wasm: Option<&'static [u8]>) -> Option<BrowserModule> {
+    const fn new(script: Pair, wasm: Pair) -> Option<BrowserModule> {
         match (script, wasm) {
-            (Some(script), Some(wasm)) => Some(BrowserModule { script, wasm }),
+            ((Some(script), script_brotli), (Some(wasm), wasm_brotli)) => Some(BrowserModule {
+                script: Asset {
+                    bytes: script,
+                    brotli: script_brotli,
+                },
+                wasm: Asset {
+                    bytes: wasm,
+                    brotli: wasm_brotli,
+                },
+            }),
             _ => None,
         }
     }

@@ -19,8 +19,8 @@ use crate::pages::{self, Page};
 use crate::runtime::{CallError, Called, Loaded, Observation};
 use body::{BodyError, BodyLimits, Budget, Whole};
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    EXPECT, IF_NONE_MATCH, RETRY_AFTER,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH, RETRY_AFTER, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -48,6 +48,7 @@ const INLINE_TIME_NS_MAX: u64 = 1_000_000;
 const QUESTIONS_MAX: usize = 2;
 
 const HTML: &str = "text/html; charset=utf-8";
+const BROTLI: &str = "br";
 const OCTETS: &str = "application/octet-stream";
 /// The pages bring their own scripts and styles, and ask only this server.
 const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'";
@@ -478,9 +479,20 @@ impl Server {
             Target::Every(_) | Target::Feedback | Target::Observe => {
                 Answer::problem(Problem::new(Kind::Internal, "the route has no answer"), id)
             }
-            Target::Page(page) => unless_known(headers, page.etag(), || {
-                ok(page.content_type, Bytes::from_static(page.bytes))
-            }),
+            Target::Page(page) => {
+                let brotli = page.brotli.filter(|_| accepts(headers, BROTLI));
+                let etag = match brotli {
+                    Some(_) => format!("\"{BROTLI}-{}", &page.etag()[1..]),
+                    None => page.etag().to_owned(),
+                };
+                Answer {
+                    encoding: brotli.map(|_| BROTLI),
+                    encoded_on_request: page.brotli.is_some(),
+                    ..unless_known(headers, &etag, || {
+                        ok(page.content_type, Bytes::from_static(brotli.unwrap_or(page.bytes)))
+                    })
+                }
+            }
         }
     }
 
@@ -549,6 +561,19 @@ fn fail(model: &Served, error: &CallError, batch: bool, id: &RequestId) -> Answe
     Answer::problem(Problem::new(kind, detail), id)
 }
 
+/// Whether the client takes a body in this content coding: RFC 9110, 12.5.3.
+fn accepts(headers: &HeaderMap, coding: &str) -> bool {
+    let accepted = text(headers, ACCEPT_ENCODING).unwrap_or("");
+    accepted.split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+        let refused = parts
+            .filter_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok())
+            .any(|weight| weight == 0.0);
+        named && !refused
+    })
+}
+
 /// An answer that the client may keep and ask after by its tag; nothing but
 /// the tag if it has kept it.
 fn unless_known(headers: &HeaderMap, etag: &str, answer: impl FnOnce() -> Answer) -> Answer {
@@ -577,6 +602,10 @@ struct Answer {
     body: Bytes,
     allow: Option<&'static str>,
     etag: Option<HeaderValue>,
+    /// The content coding of the body.
+    encoding: Option<&'static str>,
+    /// The coding depends on what the client takes.
+    encoded_on_request: bool,
     close: bool,
     retry: bool,
     /// The id that the request's body brought, in place of the header's.
@@ -594,6 +623,8 @@ impl Answer {
             body: body.into(),
             allow: None,
             etag: None,
+            encoding: None,
+            encoded_on_request: false,
             close: false,
             retry: false,
             id: None,
@@ -642,6 +673,8 @@ impl Answer {
         optional(ALLOW, self.allow);
         optional(CONNECTION, self.close.then_some("close"));
         optional(RETRY_AFTER, self.retry.then_some("1"));
+        optional(CONTENT_ENCODING, self.encoding);
+        optional(VARY, self.encoded_on_request.then_some("accept-encoding"));
         optional(CACHE_CONTROL, self.etag.is_some().then_some("no-cache"));
         optional(
             CONTENT_SECURITY_POLICY,
@@ -661,5 +694,28 @@ impl Answer {
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coding_is_accepted_if_it_is_named_and_not_refused() {
+        for (accepted, expected) in [
+            ("br", true),
+            ("gzip, deflate, BR, zstd", true),
+            ("gzip;q=1.0, br;q=0.5", true),
+            ("br;q=0", false),
+            ("br; q=0.0", false),
+            ("gzip", false),
+            ("brotli", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accepted))]);
+            assert_eq!(accepts(&headers, BROTLI), expected, "{accepted}");
+        }
+        assert!(!accepts(&HeaderMap::new(), BROTLI));
     }
 }

@@ -5,7 +5,7 @@
 //! addresses in them are relative, so that they also work under
 //! `/models/<name>/` and behind a proxy that adds a prefix.
 
-use crate::embedded::{BROWSER, BROWSER_NEURAL, BrowserModule};
+use crate::embedded::{Asset, BROWSER, BROWSER_NEURAL};
 use std::sync::{LazyLock, OnceLock};
 
 /// A file that is served.
@@ -15,6 +15,8 @@ pub struct Page {
     pub content_type: &'static str,
     /// The body.
     pub bytes: &'static [u8],
+    /// The same, compressed by brotli, where that is worth it.
+    pub brotli: Option<&'static [u8]>,
     etag: &'static OnceLock<String>,
 }
 
@@ -34,9 +36,11 @@ pub fn page(path: &str) -> Option<Page> {
         path => path.strip_prefix("/www/").filter(|name| !name.is_empty())?,
     };
     let file = FILES.iter().find(|file| file.name == name)?;
+    let Asset { bytes, brotli } = (file.asset)()?;
     Some(Page {
         content_type: file.content_type,
-        bytes: (file.bytes)()?,
+        bytes,
+        brotli,
         etag: &file.etag,
     })
 }
@@ -46,7 +50,7 @@ struct File {
     name: &'static str,
     content_type: &'static str,
     /// `None` if the binary was built without it.
-    bytes: fn() -> Option<&'static [u8]>,
+    asset: fn() -> Option<Asset>,
     etag: OnceLock<String>,
 }
 
@@ -56,11 +60,11 @@ const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const WASM: &str = "application/wasm";
 
-const fn file(name: &'static str, content_type: &'static str, bytes: fn() -> Option<&'static [u8]>) -> File {
+const fn file(name: &'static str, content_type: &'static str, asset: fn() -> Option<Asset>) -> File {
     File {
         name,
         content_type,
-        bytes,
+        asset,
         etag: OnceLock::new(),
     }
 }
@@ -68,13 +72,13 @@ const fn file(name: &'static str, content_type: &'static str, bytes: fn() -> Opt
 macro_rules! www {
     ($name:literal, $content_type:expr) => {
         file($name, $content_type, || {
-            Some(include_bytes!(concat!("../../www/", $name)))
+            plain(include_bytes!(concat!("../../www/", $name)))
         })
     };
 }
 
 static FILES: [File; 15] = [
-    file("", HTML, || Some(INDEX.as_bytes())),
+    file("", HTML, || plain(INDEX.as_bytes())),
     www!("index.html", HTML),
     www!("style.css", CSS),
     www!("icon.svg", SVG),
@@ -85,10 +89,14 @@ static FILES: [File; 15] = [
     www!("format.js", SCRIPT),
     www!("modelet-client.js", SCRIPT),
     www!("worker.js", SCRIPT),
-    file("modelet.js", SCRIPT, || script(BROWSER)),
-    file("modelet_bg.wasm", WASM, || wasm(BROWSER)),
-    file("neural/modelet.js", SCRIPT, || script(BROWSER_NEURAL)),
-    file("neural/modelet_bg.wasm", WASM, || wasm(BROWSER_NEURAL)),
+    file("modelet.js", SCRIPT, || BROWSER.map(|module| module.script)),
+    file("modelet_bg.wasm", WASM, || BROWSER.map(|module| module.wasm)),
+    file("neural/modelet.js", SCRIPT, || {
+        BROWSER_NEURAL.map(|module| module.script)
+    }),
+    file("neural/modelet_bg.wasm", WASM, || {
+        BROWSER_NEURAL.map(|module| module.wasm)
+    }),
 ];
 
 /// The page as it is one folder above the files that it loads.
@@ -97,12 +105,9 @@ static INDEX: LazyLock<String> = LazyLock::new(|| {
     include_str!("../../www/index.html").replacen(HEAD, "<head>\n    <base href=\"www/\">", 1)
 });
 
-fn script(module: Option<BrowserModule>) -> Option<&'static [u8]> {
-    module.map(|module| module.script)
-}
-
-fn wasm(module: Option<BrowserModule>) -> Option<&'static [u8]> {
-    module.map(|module| module.wasm)
+/// A file that is small as it is.
+fn plain(bytes: &'static [u8]) -> Option<Asset> {
+    Some(Asset { bytes, brotli: None })
 }
 
 #[cfg(test)]
@@ -154,6 +159,7 @@ mod tests {
             if let Some(wasm) = wasm {
                 assert_eq!(wasm.content_type, "application/wasm");
                 assert!(wasm.bytes.starts_with(b"\0asm"));
+                assert!(wasm.brotli.is_some_and(|small| small.len() < wasm.bytes.len() / 2));
             }
         }
     }

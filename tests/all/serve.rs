@@ -196,6 +196,27 @@ fn the_documents_are_those_of_this_model() {
 }
 
 #[test]
+fn the_browser_module_is_sent_compressed_to_whom_takes_it_so() {
+    let server = Server::modelet(&credit().output, &[]);
+    let get = |headers: &[(&str, &str)]| send(server.address, "GET", "/www/modelet_bg.wasm", headers, b"");
+    let plain = get(&[]);
+    let small = get(&[("accept-encoding", "gzip, br")]);
+    for answer in [&plain, &small] {
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("application/wasm"));
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+    }
+    assert_eq!(plain.header("content-encoding"), None);
+    assert_eq!(small.header("content-encoding"), Some("br"));
+    assert!(plain.body.starts_with(b"\0asm"));
+    assert!(small.body.len() < plain.body.len() / 2);
+    let tag = small.header("etag").unwrap();
+    assert_ne!(Some(tag), plain.header("etag"));
+    let kept = get(&[("accept-encoding", "br"), ("if-none-match", tag)]);
+    assert_eq!((kept.status, kept.body.len()), (304, 0));
+}
+
+#[test]
 fn requests_rows_and_faults_are_counted() {
     let server = Server::modelet(&credit().output, &[]);
     for _ in 0..3 {

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -186,9 +186,38 @@ fn bind(module: &Path, folder: &Path) -> Result<bool> {
     let mut changed = false;
     for file in files {
         let name = file.file_name().expect("a folder's entry has a name");
-        changed |= copy_if_changed(&file, &folder.join(name))?;
+        let artifact = folder.join(name);
+        let compressed = artifact.with_added_extension("br");
+        let is_new = copy_if_changed(&file, &artifact)?;
+        let is_sent = ["js", "wasm"].iter().any(|kind| name.to_string_lossy().ends_with(kind));
+        if is_sent && (is_new || !compressed.exists()) {
+            compress(&artifact, &compressed)?;
+        }
+        changed |= is_new;
     }
     Ok(changed)
+}
+
+/// Writes a file as browsers take it, as small as can be: it is done once and
+/// sent often.
+fn compress(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: 11,
+        lgwin: 24,
+        size_hint: bytes.len(),
+        ..Default::default()
+    };
+    let mut encoder = brotli::CompressorWriter::with_params(Vec::new(), 1 << 16, &parameters);
+    encoder.write_all(&bytes)?;
+    let small = encoder.into_inner();
+    fs::write(to, &small).with_context(|| format!("cannot write {}", to.display()))?;
+    note(&format!(
+        "  {}: {} kB",
+        to.strip_prefix(root()).unwrap_or(to).display(),
+        small.len().div_ceil(1000)
+    ));
+    Ok(())
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
@@ -260,7 +289,12 @@ fn rust_flags() -> Result<Vec<String>> {
         }
     }
 
-    let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
+    let mut flags = vec![
+        "-Ctarget-feature=+simd128".to_owned(),
+        // Components are never linked with others at run time; code that could
+        // be would look up where its constants lie each time it needs one.
+        "-Crelocation-model=static".to_owned(),
+    ];
     flags.extend(
         names
             .iter()
