@@ -54,3 +54,5 @@ pub mod validate;
 mod browser;
 #[cfg(target_os = "wasi")]
 mod component;
+#[cfg(target_arch = "wasm32")]
+mod memory;

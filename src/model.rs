@@ -87,8 +87,8 @@ impl Model {
     pub fn load(bundle: Vec<u8>) -> Result<Model, LoadError> {
         let sha256 = sha256_hex(&bundle);
         let sections = Bundle::parse(&bundle)?;
-        let manifest = &bundle[sections.require(Section::Manifest)?];
-        let manifest: Manifest = serde_json::from_slice(manifest).map_err(|e| LoadError::Manifest(e.to_string()))?;
+        let written = &bundle[sections.require(Section::Manifest)?];
+        let manifest: Manifest = serde_json::from_slice(written).map_err(|e| LoadError::Manifest(e.to_string()))?;
         if manifest.format != FORMAT {
             return Err(LoadError::Manifest(format!(
                 "format: expected {FORMAT} but got {}; pack the model again",
@@ -97,7 +97,7 @@ impl Model {
         }
         let schema = Schema::new(&manifest).map_err(LoadError::Manifest)?;
         check_output(&manifest).map_err(LoadError::Manifest)?;
-        let info = info(&manifest, &sha256);
+        let info = info(written, &sha256).ok_or_else(|| LoadError::Manifest("it is not UTF-8".into()))?;
         let engine = match manifest.engine {
             EngineKind::Tabular => {
                 let range = sections.require(Section::Program)?;
@@ -221,14 +221,14 @@ impl Model {
     }
 }
 
-/// `/model/info`: the manifest and the identity.
-fn info(manifest: &Manifest, sha256: &str) -> String {
-    let mut info = serde_json::to_string(manifest).unwrap_or_default();
+/// `/model/info`: the manifest, as the bundle has it, and the identity.
+fn info(manifest: &[u8], sha256: &str) -> Option<String> {
+    let mut info = std::str::from_utf8(manifest).ok()?.trim_end().to_owned();
     info.pop();
     info.push_str(",\"bundle_sha256\":\"");
     info.push_str(sha256);
     info.push_str("\"}");
-    info
+    Some(info)
 }
 
 fn check_output(manifest: &Manifest) -> Result<(), String> {

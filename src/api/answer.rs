@@ -18,6 +18,8 @@ use std::ops::Range;
 /// to the last prediction made.
 pub struct Service {
     model: Model,
+    /// What every answer says of the model, up to the time that it took.
+    credits: Vec<u8>,
     batch: Batch,
     state: State,
     predictions: Predictions,
@@ -51,8 +53,13 @@ pub struct Reply {
 impl Service {
     /// A service for this model.
     pub fn new(model: Model) -> Service {
+        let mut credits = Vec::new();
+        member(&mut credits, "model_version");
+        json::text(&mut credits, &model.manifest().version);
+        member(&mut credits, "inference_time_ms");
         Service {
             model,
+            credits,
             batch: Batch::default(),
             state: State::default(),
             predictions: Predictions::default(),
@@ -317,9 +324,7 @@ impl Service {
     }
 
     fn tail(&self, out: &mut Vec<u8>, inference_ns: u64, id: Option<&str>) {
-        member(out, "model_version");
-        json::text(out, &self.model.manifest().version);
-        member(out, "inference_time_ms");
+        json::bytes(out, &self.credits);
         // Microseconds are what the clock is good for.
         let microseconds = inference_ns / 1000;
         json::integer(out, (microseconds / 1000) as i64);
@@ -451,7 +456,7 @@ fn plural(count: usize, noun: &str) -> String {
 
 fn member(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
+    json::bytes(out, name.as_bytes());
     out.extend_from_slice(b"\":");
 }
 

@@ -1,45 +1,68 @@
 //! Writing JSON.
 
 use crate::model::Scores;
+use crate::record::json::plain_end;
 use std::io::Write;
+
+/// Appends bytes that are mostly few. A copy whose length is not known when it
+/// is compiled is a call out of the module in wasm, which costs more than some
+/// words.
+pub fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    const FEW: usize = 48;
+    if bytes.len() > FEW {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    out.reserve(bytes.len());
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        out.extend_from_slice(word);
+        rest = after;
+    }
+    if let Some((word, after)) = rest.split_first_chunk::<4>() {
+        out.extend_from_slice(word);
+        rest = after;
+    }
+    if let Some((word, after)) = rest.split_first_chunk::<2>() {
+        out.extend_from_slice(word);
+        rest = after;
+    }
+    if let Some(&last) = rest.first() {
+        out.push(last);
+    }
+}
 
 /// Appends a text with quotes and escapes.
 pub fn text(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
-    let bytes = value.as_bytes();
-    let mut plain = 0;
-    for (i, &byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..0x20 => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[plain..i]);
-        plain = i + 1;
-        if escape.is_empty() {
-            let _ = write!(out, "\\u{byte:04x}");
-        } else {
-            out.extend_from_slice(escape);
+    let mut rest = value.as_bytes();
+    loop {
+        let plain = plain_end(rest, 0);
+        bytes(out, &rest[..plain]);
+        let Some(&special) = rest.get(plain) else { break };
+        match special {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => drop(write!(out, "\\u{control:04x}")),
         }
+        rest = &rest[plain + 1..];
     }
-    out.extend_from_slice(&bytes[plain..]);
     out.push(b'"');
 }
 
 /// Appends an integer.
 pub fn integer(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    bytes(out, itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends the shortest decimal that reads back as this binary64; `null` for
 /// what JSON has no number for.
 pub fn f64(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
-        out.extend_from_slice(trim(ryu::Buffer::new().format_finite(value)).as_bytes());
+        bytes(out, trim(ryu::Buffer::new().format_finite(value)).as_bytes());
     } else {
         out.extend_from_slice(b"null");
     }
@@ -49,7 +72,7 @@ pub fn f64(out: &mut Vec<u8>, value: f64) {
 /// what JSON has no number for.
 pub fn f32(out: &mut Vec<u8>, value: f32) {
     if value.is_finite() {
-        out.extend_from_slice(trim(ryu::Buffer::new().format_finite(value)).as_bytes());
+        bytes(out, trim(ryu::Buffer::new().format_finite(value)).as_bytes());
     } else {
         out.extend_from_slice(b"null");
     }

@@ -17,13 +17,16 @@ use std::ops::RangeInclusive;
 
 /// Numbers that the dense kernels run on; integers wrap.
 pub(crate) trait Number: Copy + Default {
+    /// Whether it is worth code of its own: nets have numbers of this type.
+    const TILED: bool = false;
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
 }
 
 macro_rules! number {
-    ($t:ty, $plus:expr, $times:expr) => {
+    ($t:ty, $plus:expr, $times:expr $(, $tiled:literal)?) => {
         impl Number for $t {
+            $(const TILED: bool = $tiled;)?
             fn plus(self, other: $t) -> $t {
                 $plus(self, other)
             }
@@ -33,7 +36,7 @@ macro_rules! number {
         }
     };
 }
-number!(f32, std::ops::Add::add, std::ops::Mul::mul);
+number!(f32, std::ops::Add::add, std::ops::Mul::mul, true);
 number!(f64, std::ops::Add::add, std::ops::Mul::mul);
 number!(i32, i32::wrapping_add, i32::wrapping_mul);
 number!(i64, i64::wrapping_add, i64::wrapping_mul);
@@ -52,6 +55,14 @@ const ROWS_PACKED: usize = 32;
 /// Adds `a b` to `c`: `a` is `[rows, inner]`, `b` is `[inner, columns]`.
 pub(crate) fn multiply<T: Number>(a: &[T], b: &[T], c: &mut [T], inner: usize, columns: usize) {
     if inner == 0 || columns == 0 {
+        return;
+    }
+    if !T::TILED {
+        for (a, c) in a.chunks_exact(inner).zip(c.chunks_exact_mut(columns)) {
+            for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
+                c.iter_mut().zip(b).for_each(|(c, &b)| *c = c.plus(a.times(b)));
+            }
+        }
         return;
     }
     let mut at = 0;

@@ -31,7 +31,7 @@ const POWERS: [f64; 23] = [
 /// character or the end. Eight bytes at a time, by the zero-byte trick of
 /// H. S. Warren, "Hacker's Delight", 6-1.
 #[inline]
-fn plain_end(bytes: &[u8], start: usize) -> usize {
+pub(crate) fn plain_end(bytes: &[u8], start: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
     let zeros = |x: u64| x.wrapping_sub(ONES) & !x & HIGH;
