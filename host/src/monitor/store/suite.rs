@@ -452,7 +452,7 @@ fn parking_is_bounded(store: &dyn Store) {
 }
 
 fn concurrent_parking(store: &dyn Store) {
-    const LABELS: u64 = 100;
+    const LABELS: u64 = 60;
     let model = "parked by all";
     let counted: usize = thread::scope(|scope| {
         for thread in 0..2u64 {
@@ -478,6 +478,8 @@ fn concurrent_parking(store: &dyn Store) {
                     assert!(matches!(outcome, Labelled::Counted | Labelled::Gone), "{outcome:?}");
                     counted += usize::from(outcome == Labelled::Counted);
                 }
+                // Not to be in the way of the other checks.
+                thread::sleep(Duration::from_millis(5));
             }
             counted
         };
@@ -677,6 +679,7 @@ fn expiry(store: &dyn Store) {
         )
     };
     put("short", short);
+    assert_eq!(there("short"), (1, Some(vec![1]), 1));
     put("long", LONG);
     // What is written once more is kept anew.
     put("renewed", short);
@@ -686,7 +689,6 @@ fn expiry(store: &dyn Store) {
     store
         .put_predictions("renewed", &[(key(1), vec![2])], LONG)
         .expect("a prediction is put");
-    assert_eq!(there("short"), (1, Some(vec![1]), 1));
     thread::sleep(short + Duration::from_millis(1200));
     for _ in 0..2 {
         assert_eq!(there("short"), (0, None, 0));
