@@ -13,6 +13,7 @@ mod outputs;
 mod pack;
 mod parity;
 mod prometheus;
+mod scenarios;
 mod serve;
 mod stores;
 mod support;
