@@ -8,6 +8,7 @@
 mod alerts;
 mod cli;
 mod collector;
+mod kills;
 mod monitor;
 mod outputs;
 mod pack;
