@@ -18,6 +18,8 @@ mod compare;
 mod counts;
 pub mod delta;
 mod groups;
+#[cfg(test)]
+mod oracle;
 pub mod report;
 pub mod stats;
 pub mod truth;

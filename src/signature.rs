@@ -370,8 +370,9 @@ pub struct Baseline {
     /// Figures by the names of
     /// [`Performance::metrics`](crate::drift::truth::Performance::metrics).
     pub metrics: BTreeMap<String, f64>,
-    /// Of binary models: for each bin of the score how many rows were negative
-    /// and how many positive.
+    /// For each bin of the score how many rows were not, and how many were, of
+    /// the class of the score: the positive one of binary models, the predicted
+    /// one of several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positives: Vec<(u64, u64)>,
 }

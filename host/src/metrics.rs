@@ -26,7 +26,9 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 const SHARDS: usize = 16;
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
 /// The statuses that the host answers with; others are counted as the last.
-const STATUSES: [u16; 15] = [200, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0];
+const STATUSES: [u16; 16] = [
+    200, 202, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0,
+];
 
 /// Why the host could not get an answer from a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //!   requests ── Counters (shards, no lock) ──┐
 //!   POST /observe ── deltas ─────────────────┤ flush   ┌── buckets ── windows ── GET /drift, Alerts ── Outbox
 //!   predictions ── a queue ──────────────────┴─────> Store
-//!   POST /feedback ── joined by id ────────────────────┘── truth ── performance
+//!   POST /feedback ── joined by id, or parked ─────────┘── truth ── performance
 //! ```
 //!
 //! The request path adds to counters and puts predictions into a queue. A
@@ -176,7 +176,8 @@ impl Ticker {
                 Err(_) => tracing::error!("the monitor failed in this round and goes on with the next"),
             }
             if stopping {
-                if let Err(error) = self.shared.alerts.release() {
+                let models = self.shared.models.iter().map(|model| model.release());
+                for error in models.chain([self.shared.alerts.release()]).filter_map(Result::err) {
                     tracing::debug!("leases are not given back: {error}");
                 }
                 return;
@@ -188,6 +189,7 @@ impl Ticker {
         let shared = Arc::clone(&self.shared);
         for model in &shared.models {
             model.flush()?;
+            model.join_parked()?;
         }
         let now = span::since_1970();
         let mut messages = 0;

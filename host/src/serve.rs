@@ -11,7 +11,7 @@ use crate::http::{HttpLimits, Served, Server};
 use crate::monitor::Monitor;
 use crate::monitor::config::Config;
 use crate::monitor::store::{self, Store};
-use crate::monitor::watch::Watched;
+use crate::monitor::watch::{WatchConfig, Watched};
 use crate::runtime::{CodeCaching, Isolation, Loaded, Runtime, RuntimeConfig};
 use anyhow::Context;
 use hyper::service::service_fn;
@@ -322,7 +322,11 @@ fn load(
         );
         let watch = config.monitor.as_ref().zip(store.as_ref()).map(|(monitor, store)| {
             let (manifest, sha256) = (artifact.manifest.clone(), artifact.bundle_sha256.clone());
-            let (watch, store, writer) = ((&monitor.monitor).into(), Arc::clone(store), writer.to_owned());
+            let mut watch = WatchConfig::from(&monitor.monitor);
+            if !store.is_shared() {
+                watch.wait = Duration::ZERO;
+            }
+            let (store, writer) = (Arc::clone(store), writer.to_owned());
             move |counters| Watched::new(manifest, sha256, counters, watch, store, writer)
         });
         models.push(Served::new(&artifact, loaded, models.is_empty(), watch));

@@ -6,7 +6,7 @@
 //! monitored column `score`.
 
 use super::{Bins, stats};
-use crate::signature::{Column, Labels, Manifest, ScoreKind, Task};
+use crate::signature::{Baseline, Column, Labels, Manifest, ScoreKind, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ const CONFUSION: u32 = 1 << 24;
 const SCORE: u32 = 2 << 24;
 const SCORE_SUM: u32 = 3 << 24;
 const LOSS: u32 = 4 << 24;
+const CHART: u32 = 5 << 24;
 
 /// Fixed point of sums of scores and losses, and of their squares.
 const UNIT: f64 = (1u64 << 30) as f64;
@@ -29,6 +30,15 @@ const SQUARE_UNIT: f64 = (1u64 << 20) as f64;
 /// predictions), are clipped here: far beyond anything that is told apart, and
 /// sums stay in 64 bits even for half a million rows that are all so wrong.
 const ERROR_MAX: f64 = 64.0;
+/// For the control chart they are clipped here, in mean absolute errors of the
+/// baseline, so that a single row is no alarm.
+const CHART_ERROR_MAX: f64 = 4.0;
+/// What the control chart looks for: an error rate risen by so much, or a mean
+/// absolute error so many times as large.
+const SHARE_RISE: f64 = 0.05;
+const MEAN_RISE: f64 = 1.25;
+/// A baseline of fewer rows says too little for a control chart.
+const CHART_ROWS_MIN: u64 = 50;
 /// Probabilities are clipped here in the logarithmic loss, as scikit-learn
 /// clips binary32 ones.
 const PROBABILITY_MIN: f64 = 1.1920929e-7;
@@ -77,6 +87,10 @@ pub struct Judge {
     /// the middle of the predictions.
     scale: f64,
     middle: f64,
+    /// Whether a score is the predicted class's, of several.
+    scored: bool,
+    /// The mean absolute error of a regression's baseline.
+    usual_error: Option<f64>,
 }
 
 impl Judge {
@@ -99,6 +113,8 @@ impl Judge {
             score: column.bins.clone(),
             scale: scale(column).map_or(1.0, |(scale, _)| scale),
             middle: scale(column).map_or(0.0, |(_, middle)| middle),
+            scored: manifest.output.labels.len() == manifest.output.width as usize,
+            usual_error: manifest.baseline.as_ref().and_then(usual_error),
         })
     }
 
@@ -230,6 +246,10 @@ impl Judge {
                 loss(&mut add, Loss::Signed, error);
                 let truth = ((number - self.middle) / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
                 loss(&mut add, Loss::Truth, truth);
+                if let Some(usual) = self.usual_error {
+                    let error = (predicted.score - number).abs() / usual;
+                    add(CHART, fixed(error.min(CHART_ERROR_MAX), UNIT));
+                }
                 add(CONFUSION, 1);
             }
         }
@@ -419,7 +439,7 @@ impl Judge {
     }
 
     /// Errors and rows of some sums, for a control chart: misclassified rows,
-    /// or for regressions the sum of absolute errors over the scale.
+    /// or the absolute errors of a regression over its baseline's mean.
     pub fn errors(&self, sums: &Sums) -> (f64, f64) {
         let rows: i64 = range(sums, CONFUSION).map(|(_, count)| count).sum();
         let errors = match self.classifies() {
@@ -427,20 +447,53 @@ impl Judge {
                 .filter(|(key, _)| key >> 12 != key & 0xfff)
                 .map(|(_, count)| count as f64)
                 .sum(),
-            false => value(sums, loss_key(Loss::Absolute, false), UNIT),
+            false => value(sums, CHART, UNIT),
         };
         (errors, rows as f64)
     }
 
-    /// Accuracy and AUC of a binary model as its own scores predict them, from
-    /// how many rows fell into each bin of the score: the expected accuracy
-    /// where `share(bin)` of the rows are positive (confidence-based
-    /// performance estimation). `positives` are the holdout's counts of
-    /// negative and positive rows by bin, which calibrate the scores; without
-    /// them a score is taken at its word.
+    /// The control chart of [`Judge::errors`], if this baseline, which must be
+    /// the manifest's, has what it starts from: the accuracy, or the mean
+    /// absolute error. A baseline measured on few rows is not exact: what it
+    /// could have been is no rise.
+    pub fn chart(&self, baseline: &Baseline) -> Option<Chart> {
+        if (1..CHART_ROWS_MIN).contains(&baseline.rows) {
+            return None;
+        }
+        let rows = baseline.rows as f64;
+        if self.classifies() {
+            let told = 1.0 - baseline.metrics.get("accuracy")?;
+            let share = match baseline.rows {
+                0 => told,
+                _ => stats::wilson(told * rows, rows, stats::Z_95).1,
+            };
+            return Some(Chart::of_share(share, share + SHARE_RISE));
+        }
+        let usual = self.usual_error?;
+        // The spread of absolute errors, in their means; that of exponential
+        // ones where it is not known.
+        let spread = match baseline.metrics.get("rmse").map(|rmse| rmse / usual) {
+            Some(ratio) if ratio >= 1.0 => libm::sqrt(ratio * ratio - 1.0),
+            _ => 1.0,
+        };
+        let mean = match baseline.rows {
+            0 => 1.0,
+            _ => 1.0 + stats::Z_95 * spread / libm::sqrt(rows),
+        };
+        Some(Chart::of_mean(mean, mean * MEAN_RISE))
+    }
+
+    /// The accuracy that the model's own scores promise, and of binary models
+    /// the AUC, from how many rows fell into each bin of the score: the
+    /// expected share of rows that are of their predicted class, where
+    /// `share(bin)` of the rows are of the class of the score (confidence-based
+    /// performance estimation). `None` where scores are no probabilities of a
+    /// class. `holdout` has the holdout's counts, by bin, of rows that were not
+    /// and that were of the class of the score; they calibrate the scores, which
+    /// without them are taken at their word.
     pub fn estimate(&self, scores: &[u64], holdout: Option<&[(u64, u64)]>) -> Option<Estimate> {
-        let positive = self.positive? as usize;
-        if self.task != Task::Binary || self.kind != ScoreKind::Probability || positive != 1 {
+        let of_positive = self.task == Task::Binary && self.positive.is_some();
+        if self.kind != ScoreKind::Probability || !(of_positive || self.task == Task::Multiclass && self.scored) {
             return None;
         }
         let Bins::Numeric { min, cuts, max } = &self.score else {
@@ -457,15 +510,20 @@ impl Judge {
             let share = match holdout.and_then(|counts| counts.get(bin + 1)) {
                 // The score itself counts as two rows, so that an empty bin
                 // says what the score says.
-                Some(&(negative, positive)) => (positive as f64 + 2.0 * middle) / ((negative + positive) as f64 + 2.0),
+                Some(&(miss, hit)) => (hit as f64 + 2.0 * middle) / ((miss + hit) as f64 + 2.0),
                 None => middle,
             };
             let count = scores.get(bin + 1).copied().unwrap_or(0) as f64;
             rows += count;
-            hits += count * if middle >= 0.5 { share } else { 1.0 - share };
+            // Of several classes the score is that of the predicted one.
+            let is_predicted = !of_positive || middle >= 0.5;
+            hits += count * if is_predicted { share } else { 1.0 - share };
             expected.push((count * (1.0 - share), count * share));
         }
-        let (auc, _) = auc(expected);
+        let auc = match of_positive {
+            true => auc(expected).0,
+            false => None,
+        };
         (rows > 0.0).then(|| Estimate {
             accuracy: hits / rows,
             auc,
@@ -474,14 +532,20 @@ impl Judge {
         })
     }
 
-    /// The counts by score bin of rows that were not and that were positive,
-    /// as [`Judge::estimate`] takes them.
+    /// The counts by score bin of rows that were not and that were of the class
+    /// of the score, as [`Judge::estimate`] takes them.
     pub fn positives(&self, sums: &Sums) -> Vec<(u64, u64)> {
         self.hits_by_bin(sums)
             .into_iter()
             .map(|(miss, hit)| (miss.max(0) as u64, hit.max(0) as u64))
             .collect()
     }
+}
+
+/// The mean absolute error of a baseline, where one can be charted against.
+fn usual_error(baseline: &Baseline) -> Option<f64> {
+    let mae = *baseline.metrics.get("mae")?;
+    (mae.is_finite() && mae > 0.0).then_some(mae)
 }
 
 /// A power of two near the spread of the predictions, and their middle; `None`
@@ -680,19 +744,47 @@ pub fn negated(sums: &Sums) -> Sums {
     sums.iter().map(|(key, value)| (*key, -value)).collect()
 }
 
-/// The cumulative sum of log-likelihood ratios of an error rate risen from
-/// `p0` to `p1` (Page 1954; for proportions Reynolds and Stoumbos 1999), over
-/// buckets of errors and rows in order of time. Rises of the rate make it
-/// grow; it never falls below 0, and is held at `cap`, so that it comes down
-/// soon after the rate did. The order of rows inside a bucket does not matter.
-pub fn cusum(p0: f64, p1: f64, cap: f64, buckets: impl IntoIterator<Item = (f64, f64)>) -> f64 {
-    let p0 = p0.clamp(1e-6, 1.0 - 1e-6);
-    let p1 = p1.clamp(1e-6, 1.0 - 1e-6);
-    let error = libm::log(p1 / p0);
-    let good = libm::log((1.0 - p1) / (1.0 - p0));
-    buckets.into_iter().fold(0.0, |sum: f64, (errors, rows)| {
-        (sum + errors * error + (rows - errors) * good).clamp(0.0, cap)
-    })
+/// A control chart: the cumulative sum of log-likelihood ratios of errors that
+/// have risen against errors that have not (Page 1954), over buckets of errors
+/// and rows in order of time. What a row adds depends on its error alone, so
+/// the order of rows inside a bucket does not matter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chart {
+    /// What an error adds, and what a row adds whatever its error.
+    error: f64,
+    row: f64,
+}
+
+impl Chart {
+    /// For a share of wrong rows that rises from `p0` to `p1` (Reynolds and
+    /// Stoumbos 1999).
+    pub fn of_share(p0: f64, p1: f64) -> Chart {
+        let p0 = p0.clamp(1e-6, 1.0 - 1e-6);
+        let p1 = p1.clamp(1e-6, 1.0 - 1e-6);
+        let good = libm::log((1.0 - p1) / (1.0 - p0));
+        Chart {
+            error: libm::log(p1 / p0) - good,
+            row: good,
+        }
+    }
+
+    /// For absolute errors whose mean rises from `m0` to `m1`, both above 0, as
+    /// if they were exponentially distributed (Gan 1994). Errors with lighter
+    /// tails than that, as normal ones, make false alarms rarer.
+    pub fn of_mean(m0: f64, m1: f64) -> Chart {
+        Chart {
+            error: 1.0 / m0 - 1.0 / m1,
+            row: libm::log(m0 / m1),
+        }
+    }
+
+    /// The sum at the end of the buckets. It never falls below 0, and is held at
+    /// `cap`, so that it comes down soon after the errors did.
+    pub fn run(&self, cap: f64, buckets: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+        buckets.into_iter().fold(0.0, |sum: f64, (errors, rows)| {
+            (sum + errors * self.error + rows * self.row).clamp(0.0, cap)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -708,6 +800,33 @@ mod tests {
             score: Bins::uniform(0.0, 1.0),
             scale: 1.0,
             middle: 0.0,
+            scored: true,
+            usual_error: None,
+        }
+    }
+
+    fn regression() -> Judge {
+        Judge {
+            task: Task::Regression,
+            kind: ScoreKind::Value,
+            labels: Labels::default(),
+            positive: None,
+            score: Bins::from_numbers(&[0.0, 10.0]).unwrap(),
+            scale: 16.0,
+            middle: 5.0,
+            scored: false,
+            usual_error: Some(0.5),
+        }
+    }
+
+    fn baseline(rows: u64, metrics: &[(&str, f64)]) -> Baseline {
+        Baseline {
+            rows,
+            metrics: metrics
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect(),
+            positives: Vec::new(),
         }
     }
 
@@ -762,15 +881,7 @@ mod tests {
 
     #[test]
     fn figures_of_a_regression_by_hand() {
-        let judge = Judge {
-            task: Task::Regression,
-            kind: ScoreKind::Value,
-            labels: Labels::default(),
-            positive: None,
-            score: Bins::from_numbers(&[0.0, 10.0]).unwrap(),
-            scale: 16.0,
-            middle: 5.0,
-        };
+        let judge = regression();
         let mut all = Sums::new();
         for (score, truth) in [(3.0, 1.0), (5.0, 6.0), (10.0, 9.0)] {
             let predicted = Predicted { class: 0, score };
@@ -783,8 +894,9 @@ mod tests {
         near(metric("bias"), 2.0 / 3.0, 1e-7);
         // Truths 1, 6, 9: variance 98/9; mean squared error 2.
         near(metric("r2"), 1.0 - 2.0 / (98.0 / 9.0), 1e-3);
+        // Errors 2, 1 and 1 at a usual 0.5: none is beyond four times that.
         let (errors, rows) = judge.errors(&all);
-        near(errors * 16.0, 4.0, 1e-7);
+        near(errors, 8.0, 1e-7);
         near(rows, 3.0, 0.0);
     }
 
@@ -804,26 +916,226 @@ mod tests {
 
     #[test]
     fn an_estimate_needs_no_labels() {
-        let judge = binary();
-        let mut scores = vec![0; judge.score.len()];
-        // 100 rows at 0.9083 and 100 at 0.1083: nine in ten right.
-        scores[usize::from(judge.score.number(0.91))] = 100;
-        scores[usize::from(judge.score.number(0.11))] = 100;
-        let estimate = judge.estimate(&scores, None).unwrap();
-        near(estimate.accuracy, 0.9, 1e-9);
-        assert!(!estimate.calibrated);
-        // A holdout that shows that the scores are of no use.
-        let holdout = vec![(500, 500); judge.score.len()];
-        near(judge.estimate(&scores, Some(&holdout)).unwrap().accuracy, 0.5, 2e-3);
+        // The score is that of the positive class, whichever it is.
+        for positive in [0, 1] {
+            let judge = Judge {
+                positive: Some(positive),
+                ..binary()
+            };
+            let mut scores = vec![0; judge.score.len()];
+            // 100 rows at 0.9083 and 100 at 0.1083: nine in ten right.
+            scores[usize::from(judge.score.number(0.91))] = 100;
+            scores[usize::from(judge.score.number(0.11))] = 100;
+            let estimate = judge.estimate(&scores, None).unwrap();
+            near(estimate.accuracy, 0.9, 1e-9);
+            // Pairs within a bin are ties.
+            let (high, low) = (0.908_333_333, 0.108_333_333);
+            let pairs = (high + low) * (2.0 - high - low);
+            let ties = high * (1.0 - high) + low * (1.0 - low);
+            near(estimate.auc.unwrap(), (high * (1.0 - low) + ties / 2.0) / pairs, 1e-6);
+            assert!(!estimate.calibrated);
+            // A holdout that shows that the scores are of no use.
+            let holdout = vec![(500, 500); judge.score.len()];
+            near(judge.estimate(&scores, Some(&holdout)).unwrap().accuracy, 0.5, 2e-3);
+        }
+    }
+
+    /// What labels say of a model that is as sure as it should be is what it
+    /// says of itself, whichever class is positive.
+    #[test]
+    fn an_estimate_is_what_labels_then_say() {
+        for positive in [0u32, 1] {
+            let judge = Judge {
+                positive: Some(positive),
+                ..binary()
+            };
+            let mut scores = vec![0u64; judge.score.len()];
+            let mut all = Sums::new();
+            // In each bin as many rows of 60 are positive as its middle says.
+            for bin in 0..60u32 {
+                let score = (f64::from(bin) + 0.5) / 60.0;
+                let class = if score >= 0.5 { positive } else { 1 - positive };
+                scores[usize::from(judge.score.number(score))] += 120;
+                for row in 0..120 {
+                    let truth = if row < 2 * bin + 1 { positive } else { 1 - positive };
+                    merge(&mut all, &judge.judge(Predicted { class, score }, &Truth::Class(truth)));
+                }
+            }
+            let measured = judge.performance(&all, &BTreeMap::new());
+            for holdout in [None, Some(judge.positives(&all))] {
+                let estimate = judge.estimate(&scores, holdout.as_deref()).unwrap();
+                near(estimate.accuracy, measured.metrics["accuracy"].value, 1e-9);
+                near(estimate.auc.unwrap(), measured.metrics["auc"].value, 1e-9);
+                assert_eq!(estimate.rows, measured.labelled);
+            }
+        }
     }
 
     #[test]
-    fn cusum_rises_with_errors_only() {
-        let quiet = cusum(0.1, 0.2, 1e9, (0..50).map(|_| (10.0, 100.0)));
-        let risen = cusum(0.1, 0.2, 1e9, (0..5).map(|_| (20.0, 100.0)));
+    fn of_several_classes_the_predicted_ones_scores_are_taken() {
+        let judge = Judge {
+            task: Task::Multiclass,
+            labels: Labels::String(["a", "b", "c"].map(str::to_owned).to_vec()),
+            positive: None,
+            ..binary()
+        };
+        let mut scores = vec![0; judge.score.len()];
+        // A winner among three may have less than half.
+        scores[usize::from(judge.score.number(0.41))] = 100;
+        scores[usize::from(judge.score.number(0.91))] = 300;
+        let estimate = judge.estimate(&scores, None).unwrap();
+        near(
+            estimate.accuracy,
+            (100.0 * 0.408_333_333 + 300.0 * 0.908_333_333) / 400.0,
+            1e-6,
+        );
+        assert_eq!((estimate.auc, estimate.rows), (None, 400));
+        // Labels of the holdout calibrate them: 0.91 came true in six of ten.
+        let mut all = Sums::new();
+        for row in 0..1000 {
+            let predicted = Predicted { class: 2, score: 0.91 };
+            merge(
+                &mut all,
+                &judge.judge(predicted, &Truth::Class(if row < 600 { 2 } else { 1 })),
+            );
+        }
+        let estimate = judge.estimate(&scores, Some(&judge.positives(&all))).unwrap();
+        near(estimate.accuracy, (100.0 * 0.408_333_333 + 300.0 * 0.6) / 400.0, 1e-3);
+        assert!(estimate.calibrated);
+        // Scores that are no class's, or no probabilities, promise nothing.
+        let unscored = Judge {
+            scored: false,
+            ..judge.clone()
+        };
+        assert_eq!(unscored.estimate(&scores, None), None);
+        let decisions = Judge {
+            kind: ScoreKind::Decision,
+            ..judge
+        };
+        assert_eq!(decisions.estimate(&scores, None), None);
+    }
+
+    #[test]
+    fn a_chart_rises_with_errors_only() {
+        let chart = Chart::of_share(0.1, 0.2);
+        let quiet = chart.run(1e9, (0..50).map(|_| (10.0, 100.0)));
+        let risen = chart.run(1e9, (0..5).map(|_| (20.0, 100.0)));
         assert_eq!(quiet, 0.0);
         near(risen, 5.0 * (20.0 * 2f64.ln() + 80.0 * (0.8f64 / 0.9).ln()), 1e-9);
-        assert_eq!(cusum(0.1, 0.2, 1e9, []), 0.0);
-        assert_eq!(cusum(0.1, 0.2, 12.0, [(1000.0, 1000.0)]), 12.0);
+        assert_eq!(chart.run(1e9, []), 0.0);
+        assert_eq!(chart.run(12.0, [(1000.0, 1000.0)]), 12.0);
+        // 100 rows at twice the mean: each adds 2 (1 - 1/1.25) - ln 1.25.
+        let chart = Chart::of_mean(1.0, 1.25);
+        near(chart.run(1e9, [(200.0, 100.0)]), 100.0 * (0.4 - 1.25f64.ln()), 1e-9);
+        assert_eq!(chart.run(1e9, (0..50).map(|_| (100.0, 100.0))), 0.0);
+    }
+
+    #[test]
+    fn a_chart_starts_from_what_the_baseline_could_have_been() {
+        let judge = binary();
+        assert_eq!(judge.chart(&baseline(1000, &[("auc", 0.9)])), None);
+        assert_eq!(judge.chart(&baseline(49, &[("accuracy", 0.9)])), None);
+        let told = judge.chart(&baseline(0, &[("accuracy", 0.9)])).unwrap();
+        assert_eq!(told, Chart::of_share(1.0 - 0.9, 1.0 - 0.9 + 0.05));
+        let (_, upper) = stats::wilson(10.0, 100.0, stats::Z_95);
+        let measured = judge.chart(&baseline(100, &[("accuracy", 0.9)])).unwrap();
+        near(measured.error, Chart::of_share(upper, upper + 0.05).error, 1e-9);
+
+        let judge = regression();
+        let chart = |rows, metrics: &[(&str, f64)]| judge.chart(&baseline(rows, metrics));
+        assert_eq!(chart(49, &[("mae", 0.5)]), None);
+        assert_eq!(chart(0, &[("mae", 0.5)]), Some(Chart::of_mean(1.0, 1.25)));
+        // Nothing is known of the spread, or it is 0.75 of the mean.
+        let mean = 1.0 + stats::Z_95 / 10.0;
+        assert_eq!(chart(100, &[("mae", 0.5)]), Some(Chart::of_mean(mean, mean * 1.25)));
+        let mean = 1.0 + stats::Z_95 * 0.75 / 10.0;
+        let measured = chart(100, &[("mae", 0.5), ("rmse", 0.625)]);
+        assert_eq!(measured, Some(Chart::of_mean(mean, mean * 1.25)));
+        let without = Judge {
+            usual_error: None,
+            ..regression()
+        };
+        assert_eq!(without.chart(&baseline(0, &[("rmse", 0.5)])), None);
+    }
+
+    /// Numbers in (0, 1) without a pattern to speak of.
+    struct Noise(u64);
+
+    impl Noise {
+        fn next(&mut self) -> f64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+        }
+
+        fn normal(&mut self) -> f64 {
+            let (radius, turn) = ((-2.0 * self.next().ln()).sqrt(), self.next());
+            radius * (core::f64::consts::TAU * turn).cos()
+        }
+    }
+
+    /// How many of 50 charts over 10,000 labels of a regression, 20 in a
+    /// bucket, are beyond 8 at some time.
+    fn alarms(error: impl Fn(&mut Noise) -> f64, rise: f64) -> usize {
+        let judge = regression();
+        let chart = judge.chart(&baseline(0, &[("mae", 0.5)])).unwrap();
+        let mut noise = Noise(7);
+        let mut alarms = 0;
+        for _ in 0..50 {
+            let buckets: Vec<(f64, f64)> = (0..500)
+                .map(|_| {
+                    let mut bucket = Sums::new();
+                    for _ in 0..20 {
+                        let truth = Truth::Number(5.0 + 0.5 * rise * error(&mut noise));
+                        merge(&mut bucket, &judge.judge(Predicted { class: 0, score: 5.0 }, &truth));
+                    }
+                    judge.errors(&bucket)
+                })
+                .collect();
+            let highest = (1..=buckets.len()).map(|end| chart.run(16.0, buckets[..end].iter().copied()));
+            alarms += usize::from(highest.fold(0.0, f64::max) > 8.0);
+        }
+        alarms
+    }
+
+    #[test]
+    fn errors_as_usual_rarely_alarm_and_larger_ones_do() {
+        // All with a mean absolute value of 1.
+        let normal = |noise: &mut Noise| noise.normal() / (2.0 / core::f64::consts::PI).sqrt();
+        let laplace = |noise: &mut Noise| -noise.next().ln();
+        // Student's t with 3 degrees of freedom.
+        let heavy = |noise: &mut Noise| {
+            let square = (0..3).map(|_| noise.normal().powi(2)).sum::<f64>() / 3.0;
+            noise.normal() / square.sqrt() / (2.0 * 3f64.sqrt() / core::f64::consts::PI)
+        };
+        let quiet = [alarms(normal, 1.0), alarms(laplace, 1.0), alarms(heavy, 1.0)];
+        assert!(quiet.iter().all(|alarms| *alarms <= 2), "{quiet:?} of 50");
+        let risen = [alarms(normal, 1.25), alarms(laplace, 1.25), alarms(heavy, 1.25)];
+        assert!(risen.iter().all(|alarms| *alarms >= 48), "{risen:?} of 50");
+    }
+
+    #[test]
+    fn a_wild_error_alone_is_no_alarm_and_the_order_inside_a_bucket_is_none() {
+        let judge = regression();
+        let chart = judge.chart(&baseline(0, &[("mae", 0.5)])).unwrap();
+        let judged = |error: f64| judge.judge(Predicted { class: 0, score: 5.0 }, &Truth::Number(5.0 + error));
+        for wild in [1e6, -1e300, f64::MAX] {
+            let (errors, rows) = judge.errors(&judged(wild));
+            assert_eq!((errors, rows), (4.0, 1.0));
+        }
+        assert!(chart.run(16.0, [judge.errors(&judged(1e9))]) < 1.0);
+        let rows = [0.1, 3.0, 0.7, 1e9, 0.0, 2.5];
+        let sum = |rows: &mut dyn Iterator<Item = f64>| {
+            let mut sums = Sums::new();
+            rows.for_each(|error| merge(&mut sums, &judged(error)));
+            sums
+        };
+        let (forth, back) = (sum(&mut rows.iter().copied()), sum(&mut rows.iter().rev().copied()));
+        assert_eq!(forth, back);
+        let mut none = forth.clone();
+        merge(&mut none, &negated(&back));
+        assert_eq!(judge.errors(&none), (0.0, 0.0));
     }
 }

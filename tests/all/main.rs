@@ -8,11 +8,13 @@
 mod alerts;
 mod cli;
 mod collector;
+mod kills;
 mod monitor;
 mod outputs;
 mod pack;
 mod parity;
 mod prometheus;
+mod scenarios;
 mod serve;
 mod stores;
 mod support;

@@ -6,29 +6,30 @@ use crate::support::http::{Answer, get, post, send};
 use crate::support::redis::RedisServer;
 use crate::support::rows::Rows;
 use crate::support::server::Server;
-use crate::support::{credit, program};
-use modelet_host::pack::PackReport;
+use crate::support::{credit, options, pack_fixture, program, root};
+use modelet_host::output::Silent;
+use modelet_host::pack::{PackReport, WasiVersion, pack};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-fn score(address: SocketAddr, csv: &str, id: &str) -> Value {
+pub fn score(address: SocketAddr, csv: &str, id: &str) -> Value {
     let headers = [("content-type", "text/csv"), ("x-request-id", id)];
     let answer = send(address, "POST", "/predict/batch", &headers, csv.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
 
-fn drift(address: SocketAddr, query: &str) -> Value {
+pub fn drift(address: SocketAddr, query: &str) -> Value {
     let answer = get(address, &format!("/drift{query}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
 
 /// `modelet drift`: its exit status and what it printed.
-fn command(model: &PackReport, rows: &Path, arguments: &[&str]) -> (i32, String) {
+pub fn command(model: &PackReport, rows: &Path, arguments: &[&str]) -> (i32, String) {
     let output = Command::new(program("modelet"))
         .arg("drift")
         .arg(&model.output)
@@ -47,7 +48,7 @@ fn command(model: &PackReport, rows: &Path, arguments: &[&str]) -> (i32, String)
 }
 
 /// The members of a report that are the same wherever it is made.
-fn comparable(report: &Value) -> Value {
+pub fn comparable(report: &Value) -> Value {
     json!({
         "rows": report["rows"],
         "rejected": report["rejected"],
@@ -59,7 +60,7 @@ fn comparable(report: &Value) -> Value {
     })
 }
 
-fn drifted(report: &Value) -> Vec<&str> {
+pub fn drifted(report: &Value) -> Vec<&str> {
     let features = report["features"].as_array().expect("features are listed");
     let drifted = features.iter().filter(|feature| feature["state"] == "drifted");
     drifted
@@ -67,7 +68,7 @@ fn drifted(report: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn written(name: &str, text: &str) -> PathBuf {
+pub fn written(name: &str, text: &str) -> PathBuf {
     let path = crate::support::parity_dir().join(name);
     std::fs::write(&path, text).expect("target/ can be written");
     path
@@ -316,7 +317,7 @@ fn a_killed_server_keeps_every_label_and_most_counts() {
 }
 
 /// Waits until the server counts so many rows.
-fn rows_at(address: SocketAddr, rows: u64) -> Value {
+pub fn rows_at(address: SocketAddr, rows: u64) -> Value {
     let start = Instant::now();
     loop {
         let report = drift(address, "");
@@ -385,6 +386,144 @@ fn feedback_is_kept_once(server: &Server, rows: &Rows) {
         .collect();
     let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
     assert_eq!(answer.json()["duplicate"], 100, "{}", answer.text());
+}
+
+#[test]
+fn a_label_may_come_before_its_prediction_is_saved() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let arguments = ["--store", url.as_str(), "--no-access-log"];
+    let first = Server::modelet(&model.output, &arguments);
+    let second = Server::modelet(&model.output, &arguments);
+    let feedback = |server: &Server, labels: &[Value]| {
+        let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let labels = |id: &str| -> Vec<Value> {
+        let label = |row| json!({"id": id, "row": row, "label": rows.truth(row)});
+        (0..200).map(label).collect()
+    };
+    // By the time that the other has made them nobody has saved them, unless a
+    // flush came between; the first label comes before the prediction.
+    let early = json!({"id": "early", "label": rows.truth(0)}).to_string();
+    let answer = post(second.address, "/feedback", &early);
+    assert_eq!(
+        (answer.status, answer.json()["status"].as_str()),
+        (202, Some("pending"))
+    );
+    score(first.address, &rows.csv_of_features(0..1), "early");
+    score(first.address, &rows.csv_of_features(0..200), "batch");
+    let told = feedback(&second, &labels("batch"));
+    let (counted, pending) = (told["counted"].as_u64().unwrap(), told["pending"].as_u64().unwrap());
+    assert_eq!(counted + pending, 200, "{told}");
+    assert_eq!(told["results"].as_array().unwrap().len(), 200);
+
+    let labelled = |server: &Server| drift(server.address, "")["performance"]["labelled"].as_u64().unwrap();
+    let start = Instant::now();
+    while labelled(&second) < 201 {
+        assert!(
+            start.elapsed() < Duration::from_secs(50),
+            "{} are counted",
+            labelled(&second)
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(labelled(&first), 201);
+    for server in [&first, &second] {
+        assert_eq!(feedback(server, &labels("batch"))["duplicate"], 200);
+        let answer = post(server.address, "/feedback", &early);
+        assert_eq!(
+            (answer.status, answer.json()["status"].as_str()),
+            (200, Some("duplicate"))
+        );
+    }
+    let metrics = [&first, &second].map(|server| get(server.address, "/metrics").text().to_owned());
+    let outcomes = |outcome: &str| -> u64 {
+        let all = metrics.iter().flat_map(|text| text.lines());
+        let of = all.filter(|line| line.starts_with("modelet_labels_total{"));
+        of.filter(|line| line.contains(&format!("outcome=\"{outcome}\"")))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    };
+    assert_eq!(outcomes("pending"), pending + 1);
+    assert_eq!(outcomes("counted"), 201);
+    assert_eq!(outcomes("duplicate"), 402);
+    assert_eq!(outcomes("unknown_id"), 0);
+}
+
+#[test]
+fn a_regressions_errors_are_charted() {
+    let folder = root().join("tests/fixtures/xgb_regression");
+    let mut options = options(&folder.join("model.onnx"), "charted", WasiVersion::V0_3);
+    options.data = Some(folder.join("inputs.csv"));
+    options.baseline.insert("mae".into(), 10.0);
+    let model = pack(&options, &Silent).expect("it is packed");
+    let csv = std::fs::read_to_string(folder.join("inputs.csv")).expect("the rows are there");
+    for (error, alarm) in [(10.0, false), (20.0, true)] {
+        let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+        let answer = score(server.address, &csv, "rows");
+        let predicted: Vec<f64> = answer["predictions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                row["prediction"]
+                    .as_f64()
+                    .unwrap_or_else(|| panic!("no number in {row}"))
+            })
+            .collect();
+        assert_eq!(predicted.len(), 80);
+        let sign = |row: usize| if row % 2 == 0 { 1.0 } else { -1.0 };
+        let labels: Vec<Value> = (0..80)
+            .map(|row| json!({"id": "rows", "row": row, "label": predicted[row] + sign(row) * error}))
+            .collect();
+        let answer = post(server.address, "/feedback", json!({ "feedback": labels }).to_string());
+        assert_eq!(answer.json()["counted"], 80, "{}", answer.text());
+        let performance = &drift(server.address, "")["performance"];
+        let mae = performance["metrics"]["mae"]["value"].as_f64().unwrap();
+        assert!((mae - error).abs() < 1e-6, "{mae}");
+        let cusum = &performance["cusum"];
+        assert_eq!(
+            (&cusum["alarm"], &cusum["limit"]),
+            (&json!(alarm), &json!(8.0)),
+            "{cusum}"
+        );
+        // 80 rows of twice the mean: each adds 2 · 0.2 - ln 1.25.
+        let expected = if alarm { 80.0 * (0.4 - 1.25f64.ln()) } else { 0.0 };
+        let value = cusum["value"].as_f64().unwrap();
+        assert!((value - expected).abs() < 1e-6, "{value}, not {expected}");
+    }
+}
+
+#[test]
+fn several_classes_have_an_estimate_too() {
+    let model = pack_fixture("xgb_multiclass", WasiVersion::V0_3);
+    let csv = root().join("tests/fixtures/xgb_multiclass/inputs.csv");
+    let csv = std::fs::read_to_string(csv).expect("the rows are there");
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let answer = score(server.address, &csv, "rows");
+    let rows = answer["predictions"].as_array().unwrap();
+    // The predicted class's probability, to the width of a bin.
+    let highest = |row: &Value| {
+        let probabilities = row["probabilities"]
+            .as_object()
+            .unwrap_or_else(|| panic!("no probabilities in {row}"));
+        probabilities.values().filter_map(Value::as_f64).fold(0.0, f64::max)
+    };
+    let mean = rows.iter().map(highest).sum::<f64>() / rows.len() as f64;
+    let estimate = &drift(server.address, "")["performance"]["estimate"];
+    let accuracy = estimate["accuracy"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no estimate: {estimate}"));
+    assert!((accuracy - mean).abs() <= 0.5 / 60.0, "{accuracy}, not {mean}");
+    assert_eq!(
+        (&estimate["calibrated"], &estimate["rows"]),
+        (&json!(false), &json!(rows.len()))
+    );
+    assert_eq!(estimate.get("auc"), None);
 }
 
 #[test]

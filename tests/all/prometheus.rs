@@ -1,14 +1,20 @@
 //! What Prometheus and Grafana are given: the rules of `examples/prometheus`,
 //! run by Prometheus' own `promtool`, and the queries of the dashboard.
 
-use crate::support::root;
+use crate::monitor::{drift as drift_at, score};
+use crate::support::http::get;
+use crate::support::redis::RedisServer;
+use crate::support::rows::Rows;
+use crate::support::server::Server;
+use crate::support::{credit, root};
 use modelet::drift::report::{ColumnReport, Thresholds};
 use modelet::drift::{self, Bins, Counts};
 use modelet::signature::{Category, Column, Manifest};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -160,6 +166,115 @@ fn query(out: &mut String, metric: &str, labels: &str, reported: &ColumnReport) 
             "      - expr: 'abs(modelet:{metric}:{name}{labels} - {value}) < bool 1e-9'\n        eval_time: 1h\n        exp_samples:\n          - labels: '{labels}'\n            value: 1"
         );
     }
+}
+
+/// The samples of a scrape that the rules begin with, by name and labels.
+fn scraped(address: SocketAddr) -> BTreeMap<String, f64> {
+    let answer = get(address, "/metrics");
+    let line = |line: &str| -> Option<(String, f64)> {
+        let (sample, value) = line.rsplit_once(' ')?;
+        let name = sample.split('{').next()?;
+        let wanted = [
+            "modelet_feature_bin_total",
+            "modelet_feature_reference_ratio",
+            "modelet_feature_reference_values",
+            "modelet_prediction_bin_total",
+            "modelet_prediction_reference_ratio",
+            "modelet_prediction_reference_values",
+            "modelet_rows_total",
+        ];
+        wanted
+            .contains(&name)
+            .then(|| (sample.to_owned(), value.parse().expect("a value")))
+    };
+    answer.text().lines().filter_map(line).collect()
+}
+
+/// Two replicas are scraped before and after they saw rows, and what was scraped
+/// is given to the rules: their PSI is that of `/drift`.
+#[test]
+fn the_psi_of_what_is_scraped_is_that_of_the_drift_route() {
+    let model = credit();
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let replicas = [0, 1].map(|_| Server::modelet(&model.output, &["--store", &url, "--no-access-log"]));
+    let mut rows = Rows::holdout();
+    rows.change("income", |_, cell| {
+        format!("{}", cell.parse::<f64>().expect("an income") * 0.8)
+    });
+    rows.change("loan_purpose", |row, cell| {
+        if row % 5 == 0 { "medical" } else { cell }.to_owned()
+    });
+    rows.change("credit_score", |row, cell| {
+        if row % 4 == 0 { "" } else { cell }.to_owned()
+    });
+    rows.change("age", |row, cell| if row % 90 == 0 { "old" } else { cell }.to_owned());
+    let before = replicas.each_ref().map(|replica| scraped(replica.address));
+    score(replicas[0].address, &rows.csv_of_features(0..650), "of-one");
+    score(replicas[1].address, &rows.csv_of_features(650..1000), "of-the-other");
+    let after = replicas.each_ref().map(|replica| scraped(replica.address));
+    drift_at(replicas[1].address, "");
+    let report = drift_at(replicas[0].address, "");
+    assert_eq!(
+        report["rows"].as_u64().unwrap() + report["rejected"].as_u64().unwrap(),
+        1000
+    );
+
+    let mut series = String::new();
+    for (instance, (before, after)) in before.iter().zip(&after).enumerate() {
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+        for (sample, value) in after {
+            let instanced = sample.replacen('{', &format!("{{job=\"modelet\",instance=\"{instance}\","), 1);
+            let _ = writeln!(
+                series,
+                "      - series: {}\n        values: '{} {value}'",
+                json!(instanced),
+                before[sample]
+            );
+        }
+    }
+    let mut queries = String::new();
+    for (metric, key, columns) in [
+        ("feature", "feature", "features"),
+        ("prediction", "output", "predictions"),
+    ] {
+        let columns = report[columns].as_array().expect("they are listed");
+        for column in columns {
+            // The label has another name than its column.
+            let named = match column["name"].as_str().expect("a name") {
+                "prediction" => "label",
+                name => name,
+            };
+            let labels = format!("{{model=\"credit\",version={},{key}=\"{named}\"}}", report["version"]);
+            for (name, member) in [("psi1h", "psi"), ("values1h", "values")] {
+                let value = column[member]
+                    .as_f64()
+                    .unwrap_or_else(|| panic!("no {member} of {labels}"));
+                let _ = writeln!(
+                    queries,
+                    "      - expr: 'abs(modelet:{metric}:{name}{labels} - {value}) < bool 1e-6'\n        eval_time: 1h\n        exp_samples:\n          - labels: '{labels}'\n            value: 1"
+                );
+            }
+        }
+    }
+    let drifts: Vec<&Value> = report["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| &f["psi"])
+        .collect();
+    assert!(
+        drifts.iter().any(|psi| psi.as_f64() > Some(0.1)),
+        "{drifts:?} say little"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.yml");
+    let rules = rules();
+    let text = format!(
+        "rule_files: [{rules:?}]\nevaluation_interval: 1m\ntests:\n  - interval: 1h\n    input_series:\n{series}    promql_expr_test:\n{queries}"
+    );
+    fs::write(&file, text).unwrap();
+    promtool(&["test", "rules"], &file);
 }
 
 /// All values of members of this name.

@@ -2,7 +2,7 @@
 //! left of them after a kill at any moment.
 
 use crate::support::redis::RedisServer;
-use modelet_host::monitor::store::{Bucket, Embedded, Label, Labelled, Part, Redis, Store, Sums, open};
+use modelet_host::monitor::store::{Bucket, Embedded, Label, Labelled, Parked, Part, Redis, Store, Sums, open};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

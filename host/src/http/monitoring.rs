@@ -231,7 +231,10 @@ fn one(entry: &Entry, outcomes: &[Outcome], id: &RequestId) -> Answer {
         ),
         Some(Outcome::InvalidLabel { detail }) => refuse(Kind::InvalidLabel, format!("label: {detail}")),
         Some(outcome) => json(
-            StatusCode::OK,
+            match outcome {
+                Outcome::Pending => StatusCode::ACCEPTED,
+                _ => StatusCode::OK,
+            },
             &Labelled {
                 entry: entry.into(),
                 outcome,
@@ -277,6 +280,7 @@ fn many(entries: &[Entry], outcomes: &[Outcome]) -> Answer {
         counted: usize,
         duplicate: usize,
         corrected: usize,
+        pending: usize,
         unknown: usize,
         invalid: usize,
         results: Vec<Labelled<'a>>,
@@ -286,6 +290,7 @@ fn many(entries: &[Entry], outcomes: &[Outcome]) -> Answer {
         counted: of(|o| *o == Outcome::Counted),
         duplicate: of(|o| *o == Outcome::Duplicate),
         corrected: of(|o| *o == Outcome::Corrected),
+        pending: of(|o| *o == Outcome::Pending),
         unknown: of(|o| matches!(o, Outcome::UnknownId | Outcome::UnknownRow)),
         invalid: of(|o| matches!(o, Outcome::InvalidLabel { .. })),
         results: entries

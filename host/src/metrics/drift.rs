@@ -266,6 +266,17 @@ fn computed(out: &mut Exposition, watching: &[Watching<'_>]) {
         out.sample("modelet_labelled_ratio", &labels, status.performance.coverage);
     }
     out.family(
+        "modelet_labels_total",
+        "counter",
+        "Labels by what became of them. A pending one is there again under its later outcome, at whoever found it.",
+    );
+    for model in watching {
+        for (outcome, count) in model.watched.outcomes() {
+            let labels = model.subject.labels(&[("outcome", outcome)]);
+            out.sample("modelet_labels_total", &labels, count);
+        }
+    }
+    out.family(
         "modelet_monitor_dropped_predictions_total",
         "counter",
         "Predictions that labels can't be joined to, because the store was too slow.",

@@ -84,6 +84,9 @@ pub enum Outcome {
     Duplicate,
     /// Another label was counted before; it is taken back and this one counted.
     Corrected,
+    /// No prediction of this id is here yet; the label is kept, and counted when
+    /// the prediction comes.
+    Pending,
     /// No prediction of this id is kept.
     UnknownId,
     /// The prediction has no such row, or the row was rejected.
@@ -93,6 +96,32 @@ pub enum Outcome {
         /// What is expected.
         detail: String,
     },
+}
+
+impl Outcome {
+    /// The names of all outcomes, by number.
+    pub const NAMES: [&str; 7] = [
+        "counted",
+        "duplicate",
+        "corrected",
+        "pending",
+        "unknown_id",
+        "unknown_row",
+        "invalid_label",
+    ];
+
+    /// The outcome's number.
+    pub fn number(&self) -> usize {
+        match self {
+            Outcome::Counted => 0,
+            Outcome::Duplicate => 1,
+            Outcome::Corrected => 2,
+            Outcome::Pending => 3,
+            Outcome::UnknownId => 4,
+            Outcome::UnknownRow => 5,
+            Outcome::InvalidLabel { .. } => 6,
+        }
+    }
 }
 
 /// The key of a prediction: the id's UUID, or else a hash of it.
@@ -123,16 +152,7 @@ impl Judged {
         let mut bytes = self.time.to_le_bytes().to_vec();
         bytes.extend(self.predicted.class.to_le_bytes());
         bytes.extend(self.predicted.score.to_le_bytes());
-        match &self.truth {
-            Truth::Class(class) => {
-                bytes.push(0);
-                bytes.extend(class.to_le_bytes());
-            }
-            Truth::Number(number) => {
-                bytes.push(1);
-                bytes.extend(number.to_le_bytes());
-            }
-        }
+        put_truth(&mut bytes, &self.truth);
         bytes
     }
 
@@ -140,11 +160,7 @@ impl Judged {
         let (time, rest) = bytes.split_first_chunk::<8>()?;
         let (class, rest) = rest.split_first_chunk::<4>()?;
         let (score, rest) = rest.split_first_chunk::<8>()?;
-        let truth = match rest.split_first()? {
-            (0, class) => Truth::Class(u32::from_le_bytes(class.try_into().ok()?)),
-            (1, number) => Truth::Number(f64::from_le_bytes(number.try_into().ok()?)),
-            _ => return None,
-        };
+        let truth = get_truth(rest)?;
         Some(Judged {
             time: u64::from_le_bytes(*time),
             predicted: Predicted {
@@ -153,6 +169,51 @@ impl Judged {
             },
             truth,
         })
+    }
+}
+
+/// A label that came before its prediction, as the store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Waiting {
+    /// When it was told, in seconds since 1970.
+    pub(super) since: u64,
+    pub(super) truth: Truth,
+}
+
+impl Waiting {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.since.to_le_bytes().to_vec();
+        put_truth(&mut bytes, &self.truth);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Waiting> {
+        let (since, rest) = bytes.split_first_chunk::<8>()?;
+        Some(Waiting {
+            since: u64::from_le_bytes(*since),
+            truth: get_truth(rest)?,
+        })
+    }
+}
+
+fn put_truth(bytes: &mut Vec<u8>, truth: &Truth) {
+    match truth {
+        Truth::Class(class) => {
+            bytes.push(0);
+            bytes.extend(class.to_le_bytes());
+        }
+        Truth::Number(number) => {
+            bytes.push(1);
+            bytes.extend(number.to_le_bytes());
+        }
+    }
+}
+
+fn get_truth(bytes: &[u8]) -> Option<Truth> {
+    match bytes.split_first()? {
+        (0, class) => Some(Truth::Class(u32::from_le_bytes(class.try_into().ok()?))),
+        (1, number) => Some(Truth::Number(f64::from_le_bytes(number.try_into().ok()?))),
+        _ => None,
     }
 }
 
@@ -203,6 +264,13 @@ mod tests {
     #[test]
     fn labels_are_kept_exactly() {
         for truth in [Truth::Class(7), Truth::Number(-0.1)] {
+            let waiting = Waiting {
+                since: 78,
+                truth: truth.clone(),
+            };
+            let bytes = waiting.encode();
+            assert_eq!(Waiting::decode(&bytes), Some(waiting));
+            assert_eq!(Waiting::decode(&bytes[..bytes.len() - 1]), None);
             let judged = Judged {
                 time: 77,
                 predicted: Predicted { class: 3, score: 0.3 },
@@ -213,5 +281,26 @@ mod tests {
             assert_eq!(Judged::decode(&bytes[..bytes.len() - 1]), None);
         }
         assert_eq!(Judged::decode(&[]), None);
+        assert_eq!(Waiting::decode(&[]), None);
+    }
+
+    #[test]
+    fn outcomes_have_the_names_that_answers_have() {
+        let all = [
+            Outcome::Counted,
+            Outcome::Duplicate,
+            Outcome::Corrected,
+            Outcome::Pending,
+            Outcome::UnknownId,
+            Outcome::UnknownRow,
+            Outcome::InvalidLabel { detail: String::new() },
+        ];
+        let names = all.each_ref().map(|outcome| {
+            let json = serde_json::to_value(outcome).unwrap();
+            let name = json["status"].as_str().unwrap().to_owned();
+            assert_eq!(name, Outcome::NAMES[outcome.number()]);
+            name
+        });
+        assert_eq!(names, Outcome::NAMES);
     }
 }

@@ -15,15 +15,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An error rate risen by this much is what the control chart looks for.
-const CUSUM_RISE: f64 = 0.05;
 /// The chart alarms here: a rise is e^8, some 3,000, times likelier than none.
 const CUSUM_LIMIT: f64 = 8.0;
-/// It is held here, so that it comes down soon after the rate did.
+/// It is held here, so that it comes down soon after the errors did.
 const CUSUM_CAP: f64 = 2.0 * CUSUM_LIMIT;
 /// It goes over the last day, in seconds, whatever the window.
 const CUSUM_S: u64 = 86_400;
-/// The chart needs so many labels, and so many rows of a baseline.
+/// The chart needs so many labels.
 const CUSUM_ROWS_MIN: u64 = 50;
 
 /// What is asked for.
@@ -160,13 +158,13 @@ pub struct PerformanceStatus {
 }
 
 /// A control chart over the buckets of the day before the window's end; see
-/// [`truth::cusum`].
+/// [`truth::Chart`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cusum {
     /// The sum of log-likelihood ratios at the end of the window, at most twice
     /// the limit.
     pub value: f64,
-    /// Beyond this the error rate has risen.
+    /// Beyond this the errors have risen.
     pub limit: f64,
     /// Whether it is beyond.
     pub alarm: bool,
@@ -347,21 +345,11 @@ impl Watched {
         };
         if let Some(baseline) = baseline {
             status.baseline_rows = baseline.rows;
-            if let Some(accuracy) = baseline.metrics.get("accuracy")
-                && judge.classifies()
-                && status.measured.labelled >= CUSUM_ROWS_MIN
-                && (baseline.rows == 0 || baseline.rows >= CUSUM_ROWS_MIN)
+            if status.measured.labelled >= CUSUM_ROWS_MIN
+                && let Some(chart) = judge.chart(baseline)
             {
-                // A baseline measured on few rows is not exact: what it could
-                // have been is no rise.
-                let told = 1.0 - accuracy;
-                let p0 = match baseline.rows {
-                    0 => told,
-                    rows => stats::wilson(told * rows as f64, rows as f64, stats::Z_95).1,
-                };
                 let buckets = self.fine_truth(to.saturating_sub(CUSUM_S), to)?;
-                let errors = buckets.iter().map(|(_, sums)| judge.errors(sums));
-                let value = truth::cusum(p0, p0 + CUSUM_RISE, CUSUM_CAP, errors);
+                let value = chart.run(CUSUM_CAP, buckets.iter().map(|(_, sums)| judge.errors(sums)));
                 status.cusum = Some(Cusum {
                     value,
                     limit: CUSUM_LIMIT,

@@ -67,6 +67,20 @@ pub struct Label {
     pub value: Vec<u8>,
     /// What it adds to the sums of these buckets.
     pub adds: Vec<(Bucket, Sums)>,
+    /// The parked label that this is, which must still be the one that is parked;
+    /// see [`Store::park`]. Nothing if it was told just now.
+    pub parked: Option<Vec<u8>>,
+}
+
+/// A label that came before its prediction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Parked {
+    /// The prediction's key; see [`Store::put_predictions`].
+    pub key: [u8; 16],
+    /// The row within the prediction's request.
+    pub row: u32,
+    /// The label, and whatever else is to be known of it.
+    pub value: Vec<u8>,
 }
 
 /// What became of a label.
@@ -78,6 +92,9 @@ pub enum Labelled {
     /// nothing was changed. It may be the label itself: somebody, perhaps this
     /// very caller whose connection broke, has brought it before.
     Found(Option<Vec<u8>>),
+    /// It is no longer parked: it was counted, or another was told since.
+    /// Nothing was changed.
+    Gone,
 }
 
 /// Why the store did not do what it was asked.
@@ -120,14 +137,28 @@ pub trait Store: Send + Sync {
     fn predictions(&self, model: &str, keys: &[[u8; 16]]) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// Keeps labels for `keep` and counts them in their order, each label with
-    /// all its sums or not at all; the sums are kept for `keep` too. When it
-    /// returns, they are as safe as this store makes anything.
+    /// all its sums or not at all; the sums are kept for `keep` too. No label of
+    /// the same row is parked any more then. When it returns, they are as safe as
+    /// this store makes anything.
     ///
     /// # Errors
     /// Also for a sum beyond an `i64`, and for a label whose `previous` is its
     /// `value`. Some of the labels may have been counted then; to bring all of
     /// them once more is right.
     fn label(&self, labels: &[Label], keep: Duration) -> Result<Vec<Labelled>>;
+
+    /// Parks labels whose predictions are not here, or not yet, each in the place
+    /// of an earlier one of the same row, for `keep` and for as long as others of
+    /// the model are parked: which of them are parked now. No more than `most` of
+    /// a model are. When it returns, they are as safe as this store makes
+    /// anything.
+    fn park(&self, model: &str, labels: &[Parked], most: usize, keep: Duration) -> Result<Vec<bool>>;
+
+    /// The labels that are parked of this model, by key and row.
+    fn parked(&self, model: &str) -> Result<Vec<Parked>>;
+
+    /// Forgets parked labels that are still the ones that are parked: which were.
+    fn unpark(&self, model: &str, labels: &[Parked]) -> Result<Vec<bool>>;
 
     /// The sums of the buckets of this model and length that start in
     /// `[from, to)`, by start.
@@ -152,6 +183,11 @@ pub trait Store: Send + Sync {
 
     /// Creates a document if there is none of this name; `false` if there is.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<bool>;
+
+    /// Whether other processes may have the same store.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The file that it keeps everything in, if it is one.
     fn file(&self) -> Option<&Path> {

@@ -8,7 +8,7 @@ use super::config::Config;
 use super::outbox::{Outbox, Settings};
 use super::rules::tests::{column, report, share};
 use super::rules::{Cusum, Evaluation, Kind, MetricValue, Rule, Truth};
-use super::store::{Change, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use super::store::{Change, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
 use modelet::drift::report::{QualityState, State};
 use receivers::{HttpSink, SmtpSink};
 use serde_json::Value;
@@ -66,6 +66,15 @@ impl Store for Memory {
         unreachable!("alerts keep no predictions")
     }
     fn label(&self, _: &[Label], _: Duration) -> Result<Vec<Labelled>> {
+        unreachable!("alerts keep no labels")
+    }
+    fn park(&self, _: &str, _: &[Parked], _: usize, _: Duration) -> Result<Vec<bool>> {
+        unreachable!("alerts keep no labels")
+    }
+    fn parked(&self, _: &str) -> Result<Vec<Parked>> {
+        unreachable!("alerts keep no labels")
+    }
+    fn unpark(&self, _: &str, _: &[Parked]) -> Result<Vec<bool>> {
         unreachable!("alerts keep no labels")
     }
     fn sums(&self, _: &str, _: u32, _: u64, _: u64) -> Result<Vec<(u64, Sums)>> {

@@ -2,11 +2,11 @@
 //! of time, keeps predictions until their labels come, and answers for windows.
 
 use super::config::MonitorConfig;
-use super::feedback::{self, Entry, Judged, Outcome};
+use super::feedback::{self, Entry, Judged, Outcome, Waiting};
 use super::observed::Observed;
 use super::span;
 use super::status::Status;
-use super::store::{Bucket, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use super::store::{Bucket, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
 use crate::metrics::Counters;
 use crate::runtime::Observation;
 use modelet::drift::Counts;
@@ -33,6 +33,12 @@ const UNSAVED_MAX: usize = 4096;
 const REJECTED: u32 = u32::MAX;
 /// How often a label is tried again that others change at the same time.
 const LABEL_TRIES: usize = 4;
+/// Labels that wait for their predictions, at most; more are not kept.
+const PARKED_MAX: usize = 100_000;
+/// A store forgets parked labels after this where nobody joins them any more.
+const PARKED_KEEP: Duration = Duration::from_secs(86_400);
+/// How long one of several processes is the one that joins parked labels.
+const JOINER_KEEP: Duration = Duration::from_secs(30);
 
 /// How models are watched.
 #[derive(Clone, Debug)]
@@ -47,6 +53,10 @@ pub struct WatchConfig {
     /// How long predictions wait for a label; none are kept if zero. Default:
     /// 7 days.
     pub keep_predictions: Duration,
+    /// How long a label waits for a prediction that another process may have
+    /// made but not yet saved; zero where there are no others. Default: 12
+    /// flushes, a minute or more.
+    pub wait: Duration,
     /// Rows from which the reference of predictions is learnt where the model
     /// has none. Default: 1,000.
     pub learn_rows: u64,
@@ -62,6 +72,7 @@ impl From<&MonitorConfig> for WatchConfig {
                 true => config.feedback.keep,
                 false => Duration::ZERO,
             },
+            wait: (config.flush * 12).max(Duration::from_secs(60)),
             learn_rows: 1000,
         }
     }
@@ -80,6 +91,8 @@ pub struct Watched {
     predictions: mpsc::Sender<Prediction>,
     queued: AtomicUsize,
     dropped: AtomicU64,
+    /// What became of labels, by the number of the outcome.
+    outcomes: [AtomicU64; Outcome::NAMES.len()],
     inner: Mutex<Inner>,
     learnt: RwLock<Option<Arc<Learnt>>>,
     rows_seen: AtomicU64,
@@ -214,6 +227,7 @@ impl Watched {
             predictions,
             queued: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            outcomes: Default::default(),
             learnt: RwLock::new(None),
             rows_seen: AtomicU64::new(0),
             latest: RwLock::new(None),
@@ -240,6 +254,17 @@ impl Watched {
     /// Predictions that could not be kept for their labels.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How often labels that this process was told, or joined, had which
+    /// outcome. One that was pending has another later.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.outcomes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Outcome::NAMES.into_iter().zip(counts)
+    }
+
+    fn note(&self, outcome: &Outcome) {
+        self.outcomes[outcome.number()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// What this process counted since its start: its own rows, and those that
@@ -519,7 +544,8 @@ impl Watched {
         spans.into_iter().filter(|(_, from, to)| from < to).collect()
     }
 
-    /// Joins labels to predictions and counts them.
+    /// Joins labels to predictions and counts them. Those whose prediction may
+    /// still come from another process are parked.
     ///
     /// # Errors
     /// When the store fails; labels may then be sent again.
@@ -540,15 +566,15 @@ impl Watched {
         self.save_predictions(&mut self.inner())?;
         let kept = self.store.predictions(&self.sha256, &keys)?;
         let mut outcomes: Vec<Option<Outcome>> = vec![None; entries.len()];
-        let mut labels = Vec::new();
+        let (mut labels, mut early) = (Vec::new(), Vec::new());
         for (index, ((entry, key), kept)) in entries.iter().zip(&keys).zip(&kept).enumerate() {
-            let joined = kept
-                .as_deref()
-                .ok_or(Outcome::UnknownId)
-                .and_then(|kept| row(kept, entry.row).ok_or(Outcome::UnknownRow))
-                .and_then(|(time, predicted)| Ok((time, predicted, feedback::truth(entry, judge)?)));
-            match joined {
-                Ok((time, predicted, truth)) => labels.push(Joined {
+            let truth = match (kept, feedback::truth(entry, judge)) {
+                (None, _) if self.config.wait.is_zero() => Err(Outcome::UnknownId),
+                (Some(kept), _) if row(kept, entry.row).is_none() => Err(Outcome::UnknownRow),
+                (_, truth) => truth,
+            };
+            match (truth, kept.as_deref().and_then(|kept| row(kept, entry.row))) {
+                (Ok(truth), Some((time, predicted))) => labels.push(Joined {
                     index,
                     key: *key,
                     row: entry.row,
@@ -556,10 +582,40 @@ impl Watched {
                     predicted,
                     truth,
                     previous: None,
+                    parked: None,
                 }),
-                Err(outcome) => outcomes[index] = Some(outcome),
+                (Ok(truth), None) => {
+                    let waiting = Waiting {
+                        since: span::now(),
+                        truth,
+                    };
+                    let parked = Parked {
+                        key: *key,
+                        row: entry.row,
+                        value: waiting.encode(),
+                    };
+                    early.push((index, parked));
+                }
+                (Err(outcome), _) => outcomes[index] = Some(outcome),
             }
         }
+        self.count(judge, labels, &mut outcomes)?;
+        let (places, early): (Vec<usize>, Vec<Parked>) = early.into_iter().unzip();
+        let taken = match early.is_empty() {
+            true => Vec::new(),
+            false => self.store.park(&self.sha256, &early, PARKED_MAX, PARKED_KEEP)?,
+        };
+        for (index, taken) in places.into_iter().zip(taken) {
+            outcomes[index] = Some(if taken { Outcome::Pending } else { Outcome::UnknownId });
+        }
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        outcomes.iter().for_each(|outcome| self.note(outcome));
+        Ok(outcomes)
+    }
+
+    /// Counts labels that have found their predictions, and tells what became of
+    /// each; of one that was parked and is no longer there, nothing.
+    fn count(&self, judge: &Judge, mut labels: Vec<Joined>, outcomes: &mut [Option<Outcome>]) -> Result<()> {
         for _ in 0..LABEL_TRIES {
             if labels.is_empty() {
                 break;
@@ -582,14 +638,89 @@ impl Watched {
                         joined.previous = previous;
                         again.push(joined);
                     }
+                    Labelled::Gone => {}
                 }
             }
             labels = again;
         }
         match labels.is_empty() {
-            true => Ok(outcomes.into_iter().flatten().collect()),
+            true => Ok(()),
             false => Err(StoreError("a label was changed by others again and again".into())),
         }
+    }
+
+    /// Counts labels that came before their predictions and have found them
+    /// since, and forgets those that waited too long. Called every few seconds,
+    /// after a flush.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is lost, and the next call tries again.
+    pub fn join_parked(&self) -> Result<()> {
+        let Some(judge) = &self.judge else {
+            return Ok(());
+        };
+        if self.config.wait.is_zero() || !self.store.lease(&self.joining(), &self.writer, JOINER_KEEP)? {
+            return Ok(());
+        }
+        let parked = self.store.parked(&self.sha256)?;
+        if parked.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<[u8; 16]> = parked.iter().map(|label| label.key).collect();
+        let kept = self.store.predictions(&self.sha256, &keys)?;
+        let since = span::now().saturating_sub(self.config.wait.as_secs());
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; parked.len()];
+        let mut labels = Vec::new();
+        for (index, (label, kept)) in parked.iter().zip(kept).enumerate() {
+            match (Waiting::decode(&label.value), kept) {
+                (Some(waiting), None) if waiting.since >= since => {}
+                (None, _) | (_, None) => outcomes[index] = Some(Outcome::UnknownId),
+                (Some(waiting), Some(kept)) => match row(&kept, label.row) {
+                    None => outcomes[index] = Some(Outcome::UnknownRow),
+                    Some((time, predicted)) => labels.push(Joined {
+                        index,
+                        key: label.key,
+                        row: label.row,
+                        time,
+                        predicted,
+                        truth: waiting.truth,
+                        previous: None,
+                        parked: Some(label.value.clone()),
+                    }),
+                },
+            }
+        }
+        self.count(judge, labels, &mut outcomes)?;
+        // A label is not parked any more once it is counted.
+        let is_counted = |outcome: &Outcome| matches!(outcome, Outcome::Counted | Outcome::Corrected);
+        let (done, over): (Vec<_>, Vec<_>) = parked
+            .into_iter()
+            .zip(outcomes)
+            .filter_map(|(label, outcome)| Some((label, outcome?)))
+            .partition(|(_, outcome)| is_counted(outcome));
+        done.iter().for_each(|(_, outcome)| self.note(outcome));
+        let (over, outcomes): (Vec<Parked>, Vec<Outcome>) = over.into_iter().unzip();
+        if !over.is_empty() {
+            let removed = self.store.unpark(&self.sha256, &over)?;
+            let removed = outcomes.iter().zip(removed).filter(|(_, removed)| *removed);
+            removed.for_each(|(outcome, _)| self.note(outcome));
+        }
+        Ok(())
+    }
+
+    /// Lets another process join parked labels at once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn release(&self) -> Result<()> {
+        match self.config.wait.is_zero() {
+            true => Ok(()),
+            false => self.store.release(&self.joining(), &self.writer),
+        }
+    }
+
+    fn joining(&self) -> String {
+        format!("parked/{}", self.sha256)
     }
 
     /// The label with what it adds, and what it takes back of an earlier one:
@@ -624,6 +755,7 @@ impl Watched {
             previous: joined.previous.clone(),
             value: judged.encode(),
             adds,
+            parked: joined.parked.clone(),
         }
     }
 
@@ -723,6 +855,8 @@ struct Joined {
     predicted: Predicted,
     truth: truth::Truth,
     previous: Option<Vec<u8>>,
+    /// As it was parked, if it was.
+    parked: Option<Vec<u8>>,
 }
 
 impl Joined {
@@ -777,7 +911,163 @@ fn row(bytes: &[u8], row: u32) -> Option<(u64, Predicted)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::Embedded;
     use super::*;
+    use modelet::signature::Column;
+    use serde_json::json;
+
+    /// Replicas of a regression model on one store.
+    fn replicas<const N: usize>(wait: Duration) -> [Watched; N] {
+        let amount = Column::of_numbers("amount", &[1.0, 2.0, 3.0]);
+        let score = Column::of_numbers("score", &[0.0, 5.0, 10.0]);
+        let manifest: Manifest = serde_json::from_value(json!({
+            "format": 1, "name": "m", "version": "1", "engine": "tabular", "task": "regression",
+            "features": [{ "name": "amount", "type": "number", "input": 0, "column": 0 }],
+            "inputs": [], "output": { "width": 1, "kind": "value" }, "batch": true,
+            "reference": { "rows": 3, "columns": [amount, score] },
+            "provenance": { "modelet": "", "onnx_sha256": "", "onnx_bytes": 0, "opsets": {}, "operators": {} },
+        }))
+        .expect("it is a manifest");
+        let store: Arc<dyn Store> = Arc::new(Embedded::in_memory().expect("a store is made"));
+        std::array::from_fn(|replica| {
+            let bins = manifest.reference.columns.iter().map(|column| &column.bins);
+            let config = WatchConfig {
+                wait,
+                ..WatchConfig::from(&MonitorConfig::default())
+            };
+            Watched::new(
+                manifest.clone(),
+                "sha".into(),
+                Arc::new(Counters::new(&["/predict"], 1, 1, bins)),
+                config,
+                Arc::clone(&store),
+                format!("replica-{replica}"),
+            )
+        })
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn predict(replica: &Watched, id: &str, score: f64) {
+        let observation = Observation {
+            columns: 2,
+            status: vec![0],
+            labels: vec![0],
+            scores: vec![score],
+            ..Observation::default()
+        };
+        replica.predicted(id, &observation);
+    }
+
+    fn tell(replica: &Watched, id: &str, row: u32, label: impl Into<serde_json::Value>) -> Outcome {
+        let entry = Entry {
+            id: id.into(),
+            row,
+            label: label.into(),
+        };
+        replica.feedback(&[entry]).expect("the store works").remove(0)
+    }
+
+    /// What labels say: how many, and the mean absolute error.
+    fn performance(replica: &Watched) -> (u64, Option<f64>) {
+        let mut sums = Sums::new();
+        for (_, bucket) in replica.truth(0, span::now() + 3600).expect("the store works") {
+            truth::merge(&mut sums, &bucket);
+        }
+        let judge = replica.judge().expect("it has one");
+        let performance = judge.performance(&sums, &BTreeMap::new());
+        (performance.labelled, performance.metrics.get("mae").map(|m| m.value))
+    }
+
+    fn outcomes(replica: &Watched) -> BTreeMap<&'static str, u64> {
+        replica.outcomes().filter(|(_, count)| *count > 0).collect()
+    }
+
+    #[test]
+    fn a_label_waits_for_the_prediction_of_another_replica() {
+        let [one, other] = replicas(MINUTE);
+        predict(&one, "a", 3.0);
+        assert_eq!(tell(&other, "a", 0, 4.0), Outcome::Pending);
+        assert_eq!(
+            tell(&other, "a", 0, "four").number(),
+            6,
+            "what is no label does not wait"
+        );
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&other), (0, None));
+        one.flush().expect("the store works");
+        // Another one joins them, as long as it is there.
+        one.join_parked().expect("the store works");
+        assert_eq!(performance(&one), (0, None));
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&one), (1, Some(1.0)));
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&one), (1, Some(1.0)));
+        for replica in [&one, &other] {
+            assert_eq!(tell(replica, "a", 0, 4.0), Outcome::Duplicate);
+        }
+        let counts = BTreeMap::from([("pending", 1), ("invalid_label", 1), ("counted", 1), ("duplicate", 1)]);
+        assert_eq!(outcomes(&other), counts);
+        // The one that joined them ends.
+        predict(&one, "b", 3.0);
+        assert_eq!(tell(&other, "b", 0, 6.0), Outcome::Pending);
+        other.release().expect("the store works");
+        one.flush().expect("the store works");
+        one.join_parked().expect("the store works");
+        assert_eq!(performance(&one), (2, Some(2.0)));
+    }
+
+    #[test]
+    fn of_labels_that_waited_the_last_one_counts() {
+        let [one, other, third] = replicas(MINUTE);
+        predict(&one, "a", 0.0);
+        assert_eq!(tell(&other, "a", 0, 1.0), Outcome::Pending);
+        assert_eq!(tell(&third, "a", 0, 2.0), Outcome::Pending);
+        one.flush().expect("the store works");
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&other), (1, Some(2.0)));
+
+        predict(&one, "b", 0.0);
+        assert_eq!(tell(&other, "b", 0, 3.0), Outcome::Pending);
+        // Where the prediction was made a label need not wait.
+        assert_eq!(tell(&one, "b", 0, 4.0), Outcome::Counted);
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&other), (2, Some(3.0)));
+        assert_eq!(tell(&other, "b", 0, 3.0), Outcome::Corrected);
+        assert_eq!(performance(&other), (2, Some(2.5)));
+    }
+
+    #[test]
+    fn labels_without_a_prediction_are_unknown_in_the_end() {
+        let [one, other] = replicas(Duration::from_secs(1));
+        assert_eq!(tell(&other, "nobody", 0, 1.0), Outcome::Pending);
+        predict(&one, "a", 0.0);
+        assert_eq!(tell(&other, "a", 7, 1.0), Outcome::Pending);
+        one.flush().expect("the store works");
+        other.join_parked().expect("the store works");
+        assert_eq!(outcomes(&other), BTreeMap::from([("pending", 2), ("unknown_row", 1)]));
+        std::thread::sleep(Duration::from_millis(2500));
+        for _ in 0..2 {
+            other.join_parked().expect("the store works");
+            let counts = BTreeMap::from([("pending", 2), ("unknown_row", 1), ("unknown_id", 1)]);
+            assert_eq!(outcomes(&other), counts);
+        }
+        predict(&one, "nobody", 0.0);
+        one.flush().expect("the store works");
+        other.join_parked().expect("the store works");
+        assert_eq!(performance(&other), (0, None));
+    }
+
+    #[test]
+    fn where_nobody_else_predicts_no_label_waits() {
+        let [one] = replicas(Duration::ZERO);
+        predict(&one, "a", 0.0);
+        assert_eq!(tell(&one, "b", 0, 1.0), Outcome::UnknownId);
+        assert_eq!(tell(&one, "a", 1, 1.0), Outcome::UnknownRow);
+        assert_eq!(tell(&one, "a", 0, 1.0), Outcome::Counted);
+        one.join_parked().expect("the store works");
+        assert_eq!(performance(&one), (1, Some(1.0)));
+    }
 
     #[test]
     fn kept_predictions_are_read_again() {

@@ -46,6 +46,16 @@ pub fn post(address: SocketAddr, path: &str, body: impl AsRef<[u8]>) -> Answer {
 
 /// Sends a request on a connection of its own.
 pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let bytes = request(address, method, path, headers, body);
+    raw(address, &bytes, method == "HEAD")
+}
+
+/// Posts to a server that may end meanwhile: no answer then.
+pub fn try_post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    exchange(address, &request(address, "POST", path, headers, body), false).ok()
+}
+
+fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -56,12 +66,16 @@ pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     request.push_str("\r\n");
     let mut bytes = request.into_bytes();
     bytes.extend_from_slice(body);
-    raw(address, &bytes, method == "HEAD")
+    bytes
 }
 
 /// Sends these bytes and reads one answer.
 pub fn raw(address: SocketAddr, bytes: &[u8], head: bool) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("connecting to {address}: {e}"));
+    exchange(address, bytes, head).unwrap_or_else(|why| panic!("{address}: {why}"))
+}
+
+fn exchange(address: SocketAddr, bytes: &[u8], head: bool) -> Result<Answer, String> {
+    let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("a socket has a timeout");
@@ -71,11 +85,12 @@ pub fn raw(address: SocketAddr, bytes: &[u8], head: bool) -> Answer {
     let mut chunk = [0; 16 * 1024];
     loop {
         if let Some(answer) = parse(&received, head) {
-            return answer;
+            return Ok(answer);
         }
         match stream.read(&mut chunk) {
             Ok(0) | Err(_) => {
-                panic!("the connection ended after {:?}", String::from_utf8_lossy(&received));
+                let received = String::from_utf8_lossy(&received);
+                return Err(format!("the connection ended after {received:?}"));
             }
             Ok(n) => received.extend_from_slice(&chunk[..n]),
         }

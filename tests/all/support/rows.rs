@@ -15,6 +15,11 @@ impl Rows {
         Rows::read(&root().join("examples/credit/holdout.csv"))
     }
 
+    /// The rows that the example is packed with.
+    pub fn reference() -> Rows {
+        Rows::read(&root().join("examples/credit/reference.csv"))
+    }
+
     fn read(path: &Path) -> Rows {
         let mut reader = csv::Reader::from_path(path).expect("the rows are there");
         let headers = reader.headers().expect("there is a header").clone();
@@ -46,6 +51,10 @@ impl Rows {
                 .collect();
             *row = csv::StringRecord::from(cells);
         }
+    }
+
+    pub fn cell(&self, row: usize, name: &str) -> &str {
+        &self.rows[row][self.column(name)]
     }
 
     pub fn csv(&self) -> String {

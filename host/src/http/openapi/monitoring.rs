@@ -1,6 +1,7 @@
 //! The monitor's part of the document: `/drift`, `/feedback`, `/observe`.
 
 use super::{json_content, reference, responses};
+use crate::monitor::feedback::Outcome;
 use modelet::signature::{Labels, Manifest, Task};
 use modelet::validate::FaultCode;
 use serde_json::{Value, json};
@@ -45,11 +46,7 @@ pub(super) fn paths() -> [(&'static str, Value); 3] {
                         },
                     ],
                 })) },
-                "responses": responses(
-                    "What became of the label, or of each of several",
-                    json_content(json!({ "anyOf": [reference("Labelled"), reference("LabelledMany")] })),
-                    &["400", "404", "408", "413", "415", "422", "503"],
-                ),
+                "responses": feedback_responses(),
             } }),
         ),
         (
@@ -70,6 +67,19 @@ pub(super) fn paths() -> [(&'static str, Value); 3] {
             } }),
         ),
     ]
+}
+
+fn feedback_responses() -> Value {
+    let mut all = responses(
+        "What became of the label, or of each of several",
+        json_content(json!({ "anyOf": [reference("Labelled"), reference("LabelledMany")] })),
+        &["400", "404", "408", "413", "415", "422", "503"],
+    );
+    all["202"] = json!({
+        "description": "The label is kept; it is counted when its prediction, which another replica may have made, comes",
+        "content": json_content(reference("Labelled")),
+    });
+    all
 }
 
 fn object(properties: Value, optional: &[&str]) -> Value {
@@ -108,8 +118,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
         (Labels::Int64(labels), _) => json!({ "enum": labels }),
         (Labels::String(labels), _) => json!({ "enum": labels }),
     };
-    let outcome =
-        || json!({ "enum": ["counted", "duplicate", "corrected", "unknown_id", "unknown_row", "invalid_label"] });
+    let outcome = || json!({ "enum": Outcome::NAMES });
     let pairs = |what: &str| {
         let pair = json!({ "type": "array", "items": { "type": "integer" }, "minItems": 2, "maxItems": 2 });
         described(list(pair), what)
@@ -341,6 +350,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                     "counted": count(),
                     "duplicate": count(),
                     "corrected": count(),
+                    "pending": described(count(), "Their predictions are not here yet; they are counted when they come"),
                     "unknown": count(),
                     "invalid": count(),
                     "results": list(reference("Labelled")),

@@ -5,7 +5,7 @@
 //! commit; its file format is stable, and a commit that is not durable costs
 //! microseconds.
 //!
-//! What must not be lost (labels, sums, documents, parts) is durable when the
+//! What must not be lost (labels, parked ones too, sums, documents, parts) is durable when the
 //! call returns; calls at the same time share one flush. Predictions and deltas
 //! are durable with the next such call, at the latest with the first one that
 //! comes [`FLUSH`] after the last flush. The order of commits is kept, so a
@@ -19,12 +19,12 @@
 //!
 //! Leases are held in memory: only one process can have the file open.
 
-use super::{Bucket, Change, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use super::{Bucket, Change, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
 use crate::monitor::span::now;
 use redb::backends::InMemoryBackend;
 use redb::{
     Database, DatabaseError, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageError, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
+    ReadableTableMetadata, StorageError, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -65,6 +65,8 @@ enum Kind {
     Prediction = 1,
     Label = 2,
     Instance = 3,
+    /// These lie in one slice, which is dropped with the last of them.
+    Parked = 4,
 }
 
 /// The key of a prediction, and of a label: it and the row.
@@ -478,11 +480,41 @@ fn get<'k, K: Key + 'static>(
     Ok(None)
 }
 
-fn label_key(label: &Label) -> LabelKey {
-    let mut key = [0; 20];
-    key[..16].copy_from_slice(&label.key);
-    key[16..].copy_from_slice(&label.row.to_be_bytes());
-    key
+fn label_key(key: &PredictionKey, row: u32) -> LabelKey {
+    let mut bytes = [0; 20];
+    bytes[..16].copy_from_slice(key);
+    bytes[16..].copy_from_slice(&row.to_be_bytes());
+    bytes
+}
+
+fn parking(model: &str) -> String {
+    slice_name(Kind::Parked as u8, model, 0)
+}
+
+/// The parked labels of a model to be written to, if it has any.
+fn open_parked<'t>(
+    transaction: &'t WriteTransaction,
+    model: &str,
+) -> Result<Option<Table<'t, LabelKey, &'static [u8]>>, Error> {
+    let slices = transaction.open_table(SLICES)?;
+    if slices.get((Kind::Parked as u8, model, 0))?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(transaction.open_table(TableDefinition::new(&parking(model)))?))
+}
+
+/// Whether a table has this label parked.
+fn is_parked(
+    table: &impl ReadableTable<LabelKey, &'static [u8]>,
+    key: LabelKey,
+    value: &[u8],
+    now: u64,
+) -> Result<bool, Error> {
+    let Some(found) = table.get(key)? else {
+        return Ok(false);
+    };
+    let (expires, there) = split_row(found.value())?;
+    Ok(now < expires && there == value)
 }
 
 impl Store for Embedded {
@@ -568,6 +600,7 @@ impl Store for Embedded {
         self.write(true, |transaction| {
             let expires = expires(now(), keep);
             let mut slices: BTreeMap<&str, Writing<LabelKey>> = BTreeMap::new();
+            let mut parked: BTreeMap<&str, Option<Table<LabelKey, &[u8]>>> = BTreeMap::new();
             let mut changed: BTreeMap<&Bucket, (u64, Sums)> = BTreeMap::new();
             let mut table = transaction.open_table(SUMS)?;
             let mut outcomes = Vec::with_capacity(labels.len());
@@ -575,15 +608,30 @@ impl Store for Embedded {
                 let model = label.model.as_str();
                 if !slices.contains_key(model) {
                     slices.insert(model, Writing::open(transaction, Kind::Label, model, keep)?);
+                    parked.insert(model, open_parked(transaction, model)?);
                 }
                 let slices = slices.get_mut(model).expect("it was inserted above");
-                let key = label_key(label);
+                let parked = parked.get_mut(model).expect("it was inserted above");
+                let key = label_key(&label.key, label.row);
+                if let Some(value) = &label.parked {
+                    let still = match parked {
+                        Some(table) => is_parked(table, key, value, slices.now)?,
+                        None => false,
+                    };
+                    if !still {
+                        outcomes.push(Labelled::Gone);
+                        continue;
+                    }
+                }
                 let found = slices.get(|| key)?;
                 if found != label.previous {
                     outcomes.push(Labelled::Found(found));
                     continue;
                 }
                 slices.put(key, &label.value)?;
+                if let Some(table) = parked {
+                    table.remove(key)?;
+                }
                 for (bucket, adds) in &label.adds {
                     if !changed.contains_key(bucket) {
                         let key = (bucket.model.as_str(), bucket.seconds, bucket.start, "");
@@ -613,6 +661,84 @@ impl Store for Embedded {
                 table.insert(key, row(until, &encoded(&sums)).as_slice())?;
             }
             Ok(outcomes)
+        })
+    }
+
+    fn park(&self, model: &str, labels: &[Parked], most: usize, keep: Duration) -> Result<Vec<bool>> {
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(true, |transaction| {
+            let now = now();
+            let expires = expires(now, keep);
+            let mut slices = transaction.open_table(SLICES)?;
+            let slice = (Kind::Parked as u8, model, 0);
+            let last = slices.get(slice)?.map_or(0, |slice| slice.value().1);
+            slices.insert(slice, (u64::MAX, last.max(expires)))?;
+            let name = parking(model);
+            let mut table = transaction.open_table(TableDefinition::<LabelKey, &[u8]>::new(&name))?;
+            if table.len()? + labels.len() as u64 > most as u64 {
+                table.retain(|_, row| split_row(row).is_ok_and(|(expires, _)| now < expires))?;
+            }
+            let mut taken = Vec::with_capacity(labels.len());
+            for label in labels {
+                let key = label_key(&label.key, label.row);
+                let fits = table.get(key)?.is_some() || table.len()? < most as u64;
+                if fits {
+                    table.insert(key, row(expires, &label.value).as_slice())?;
+                }
+                taken.push(fits);
+            }
+            Ok(taken)
+        })
+    }
+
+    fn parked(&self, model: &str) -> Result<Vec<Parked>> {
+        let transaction = self.read()?;
+        let read = || -> Result<Vec<Parked>, Error> {
+            let (name, now) = (parking(model), now());
+            let table = match transaction.open_table(TableDefinition::<LabelKey, &[u8]>::new(&name)) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut labels = Vec::new();
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                let (expires, value) = split_row(value.value())?;
+                let key = key.value();
+                if let (true, Some((key, row))) = (now < expires, key.split_first_chunk::<16>()) {
+                    labels.push(Parked {
+                        key: *key,
+                        row: row.iter().fold(0, |row, byte| row << 8 | u32::from(*byte)),
+                        value: value.to_vec(),
+                    });
+                }
+            }
+            Ok(labels)
+        };
+        read().map_err(|e| self.error(e))
+    }
+
+    fn unpark(&self, model: &str, labels: &[Parked]) -> Result<Vec<bool>> {
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(true, |transaction| {
+            let Some(mut table) = open_parked(transaction, model)? else {
+                return Ok(vec![false; labels.len()]);
+            };
+            let now = now();
+            let mut removed = Vec::with_capacity(labels.len());
+            for label in labels {
+                let key = label_key(&label.key, label.row);
+                let still = is_parked(&table, key, &label.value, now)?;
+                if still {
+                    table.remove(key)?;
+                }
+                removed.push(still);
+            }
+            Ok(removed)
         })
     }
 

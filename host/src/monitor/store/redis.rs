@@ -23,6 +23,7 @@
 //! | `s:MODEL:SECONDS:START` | hash | sums by number |
 //! | `indexes` | set | the names of the sorted sets |
 //! | `k:MODEL:KEY`, `l:MODEL:KEY:ROW` | string | a prediction, a label |
+//! | `u:MODEL` | hash | parked labels by `KEY:ROW` |
 //! | `i:INSTANCE` | string | its last sequence number, and the token of the call |
 //! | `lease:NAME` | string | who holds it |
 //! | `documents`, `names` | hash, sorted set | documents, their names in order |
@@ -31,7 +32,7 @@
 //! MODEL is the begin of the model's SHA-256 taken again, which keeps the many
 //! keys of predictions short.
 
-use super::{Bucket, Change, Label, Labelled, Part, Result, Store, StoreError, Sums};
+use super::{Bucket, Change, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
 use redis::{
     Client, Cmd, Connection, ConnectionLike, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
     Script, Value, cmd,
@@ -71,6 +72,8 @@ pub struct Redis {
 struct Scripts {
     put_part: Script,
     label: Script,
+    park: Script,
+    unpark: Script,
     advance: Script,
     lease: Script,
     release: Script,
@@ -104,14 +107,17 @@ return 1
 /// Its sums come as bucket, index, start, how many, then number and sum of each.
 /// `HINCRBY` fails beyond 64 bits, and then what was added is taken back.
 const LABEL: &str = "
-local label, indexes = KEYS[1], KEYS[2]
+local label, indexes, parked = KEYS[1], KEYS[2], KEYS[3]
+if ARGV[6] == '1' and redis.call('HGET', parked, ARGV[5]) ~= ARGV[7] then
+    return {3}
+end
 local found = redis.call('GET', label)
 local expected = ARGV[2] == '1' and ARGV[3]
 if found ~= expected then
     return {0, found}
 end
 local done = {}
-local i = 5
+local i = 8
 while i <= #ARGV do
     local bucket, index, start, count = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
     i = i + 4
@@ -135,7 +141,38 @@ while i <= #ARGV do
     end
 end
 redis.call('SET', label, ARGV[4], 'PX', ARGV[1])
+redis.call('HDEL', parked, ARGV[5])
 return {1}
+";
+
+const PARK: &str = "
+local parked, most = KEYS[1], tonumber(ARGV[2])
+local count = redis.call('HLEN', parked)
+local taken = {}
+for i = 3, #ARGV, 2 do
+    local is_new = redis.call('HEXISTS', parked, ARGV[i]) == 0
+    if is_new and count >= most then
+        taken[#taken + 1] = 0
+    else
+        count = count + (is_new and 1 or 0)
+        redis.call('HSET', parked, ARGV[i], ARGV[i + 1])
+        taken[#taken + 1] = 1
+    end
+end
+keep(parked, ARGV[1])
+return taken
+";
+
+const UNPARK: &str = "
+local removed = {}
+for i = 1, #ARGV, 2 do
+    if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+        removed[#removed + 1] = redis.call('HDEL', KEYS[1], ARGV[i])
+    else
+        removed[#removed + 1] = 0
+    end
+end
+return removed
 ";
 
 /// Sequence numbers have twenty digits, so that their order is that of their
@@ -231,6 +268,8 @@ impl Scripts {
         Scripts {
             put_part: keeping(PUT_PART),
             label: keeping(LABEL),
+            park: keeping(PARK),
+            unpark: Script::new(UNPARK),
             advance: Script::new(ADVANCE),
             lease: Script::new(LEASE),
             release: Script::new(RELEASE),
@@ -241,10 +280,12 @@ impl Scripts {
         }
     }
 
-    fn all(&self) -> [&Script; 9] {
+    fn all(&self) -> [&Script; 11] {
         let Scripts {
             put_part,
             label,
+            park,
+            unpark,
             advance,
             lease,
             release,
@@ -254,7 +295,7 @@ impl Scripts {
             trim,
         } = self;
         [
-            put_part, label, advance, lease, release, documents, change, create, trim,
+            put_part, label, park, unpark, advance, lease, release, documents, change, create, trim,
         ]
     }
 }
@@ -402,6 +443,11 @@ impl Redis {
         [self.key(format_args!("documents")), self.key(format_args!("names"))]
     }
 
+    /// The hash of a model's parked labels.
+    fn parking(&self, model: &str) -> String {
+        self.key(format_args!("u:{}", short(model)))
+    }
+
     /// A key for the outcome of one call.
     fn once(&self) -> String {
         self.key(format_args!("once:{}", Uuid::now_v7().simple()))
@@ -437,6 +483,15 @@ impl Redis {
 /// A script's run as a command.
 fn calling(script: &Script, keys: &[&str]) -> Cmd {
     cmd("EVALSHA").arg(script.get_hash()).arg(keys.len()).arg(keys).take()
+}
+
+/// The command with parked labels, by their names in the hash.
+fn with_parked(command: &mut Cmd, labels: &[Parked]) -> Cmd {
+    for label in labels {
+        let field = binary("", &label.key, &format!(":{}", label.row));
+        command.arg(field).arg(&label.value);
+    }
+    command.take()
 }
 
 /// The URL without the query's prefix, and the prefix.
@@ -519,6 +574,7 @@ fn outcome(value: &Value, label: &Label) -> Result<Labelled, String> {
             [Value::Int(1)] => Ok(Labelled::Counted),
             [Value::Int(0)] => Ok(Labelled::Found(None)),
             [Value::Int(0), value] => Ok(Labelled::Found(found(value)?)),
+            [Value::Int(3)] => Ok(Labelled::Gone),
             [Value::Int(2), number] => {
                 let number = u32::from_redis_value_ref(number).map_err(|e| e.to_string())?;
                 Err(super::overflow(label, number).to_string())
@@ -597,13 +653,17 @@ impl Store for Redis {
             let mut command = cmd("EVALSHA");
             command
                 .arg(self.scripts.label.get_hash())
-                .arg(2)
+                .arg(3)
                 .arg(key)
                 .arg(&indexes)
+                .arg(self.parking(&label.model))
                 .arg(keep)
                 .arg(u8::from(label.previous.is_some()))
                 .arg(label.previous.as_deref().unwrap_or_default())
-                .arg(&label.value);
+                .arg(&label.value)
+                .arg(binary("", &label.key, &format!(":{}", label.row)))
+                .arg(u8::from(label.parked.is_some()))
+                .arg(label.parked.as_deref().unwrap_or_default());
             for (bucket, sums) in &label.adds {
                 let index = self.index('s', &bucket.model, bucket.seconds);
                 let key = format!("{index}:{}", bucket.start);
@@ -623,6 +683,47 @@ impl Store for Redis {
         outcomes
             .collect::<Result<_, String>>()
             .map_err(|error| self.error(error))
+    }
+
+    fn park(&self, model: &str, labels: &[Parked], most: usize, keep: Duration) -> Result<Vec<bool>> {
+        let (parking, keep) = (self.parking(model), milliseconds(keep));
+        let commands = labels.chunks(PIPELINE).map(|some| {
+            let mut command = calling(&self.scripts.park, &[&parking]);
+            command.arg(keep).arg(most);
+            with_parked(&mut command, some)
+        });
+        let taken: Vec<Vec<bool>> = self.run_all(&commands.collect::<Vec<_>>())?;
+        Ok(taken.concat())
+    }
+
+    fn parked(&self, model: &str) -> Result<Vec<Parked>> {
+        let parking = self.parking(model);
+        let rows = self.run(|connection| {
+            cmd("HGETALL")
+                .arg(&parking)
+                .query::<Vec<(Vec<u8>, Vec<u8>)>>(connection)
+        })?;
+        let parked = |(field, value): (Vec<u8>, Vec<u8>)| {
+            let (key, rest) = field.split_first_chunk::<16>()?;
+            let row = std::str::from_utf8(rest).ok()?.strip_prefix(':')?.parse().ok()?;
+            Some(Parked { key: *key, row, value })
+        };
+        let mut labels: Vec<Parked> = rows.into_iter().filter_map(parked).collect();
+        labels.sort();
+        Ok(labels)
+    }
+
+    fn unpark(&self, model: &str, labels: &[Parked]) -> Result<Vec<bool>> {
+        let parking = self.parking(model);
+        let commands = labels
+            .chunks(PIPELINE)
+            .map(|some| with_parked(&mut calling(&self.scripts.unpark, &[&parking]), some));
+        let removed: Vec<Vec<bool>> = self.run_all(&commands.collect::<Vec<_>>())?;
+        Ok(removed.concat())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn sums(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<(u64, Sums)>> {

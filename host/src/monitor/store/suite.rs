@@ -1,7 +1,7 @@
 //! What every store must do, as checks that run on any of them. The tests of
 //! the whole program run them too, on a server.
 
-use super::{Bucket, Label, Labelled, Part, Store, Sums};
+use super::{Bucket, Label, Labelled, Parked, Part, Store, Sums};
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 type Case = (&'static str, fn(&dyn Store));
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 23] = [
     ("parts are replaced, not added", parts_are_replaced),
     ("parts come by window", parts_come_by_window),
     ("predictions are found by key", predictions_are_found_by_key),
@@ -23,6 +23,17 @@ const CASES: [Case; 18] = [
     ),
     ("labels that all bring are counted once", concurrent_labels),
     ("corrections at the same time do not get lost", concurrent_corrections),
+    ("a parked label waits and is counted once", parked_labels),
+    (
+        "a label that was told later is the one that counts",
+        parked_and_told_again,
+    ),
+    ("no more labels are parked than may be", parking_is_bounded),
+    (
+        "labels that are parked and joined at the same time are counted once",
+        concurrent_parking,
+    ),
+    ("parked labels are gone after their time", parked_labels_expire),
     ("an instance advances", instances_advance),
     ("a lease has one holder", leases),
     ("documents are changed together", documents),
@@ -80,6 +91,16 @@ pub fn label(model: &str, number: u64, value: &[u8], sums: &[(u32, i64)]) -> Lab
         previous: None,
         value: value.to_vec(),
         adds: vec![(bucket(model, 0), sums.iter().copied().collect())],
+        parked: None,
+    }
+}
+
+/// A label that came before its prediction.
+pub fn parked(number: u64, row: u32, value: &[u8]) -> Parked {
+    Parked {
+        key: key(number),
+        row,
+        value: value.to_vec(),
     }
 }
 
@@ -299,6 +320,7 @@ fn concurrent_corrections(store: &dyn Store) {
                     loop {
                         match store.label(&[new.clone()], LONG).expect("a label is put").remove(0) {
                             Labelled::Counted => break,
+                            Labelled::Gone => panic!("none is parked"),
                             Labelled::Found(found) => {
                                 let found = found.expect("a label is never removed");
                                 let back = (u32::from(found[0]), -1);
@@ -316,6 +338,180 @@ fn concurrent_corrections(store: &dyn Store) {
     });
     let total: i64 = sums(store, "contended").values().sum();
     assert_eq!(total, 1);
+}
+
+/// How many labels are parked at most, where nothing is said of it.
+const MANY: usize = 1000;
+
+fn parked_labels(store: &dyn Store) {
+    let there = |model: &str| store.parked(model).expect("parked labels are read");
+    assert_eq!(there("parked"), []);
+    let (first, second) = (parked(1, 0, b"yes"), parked(1, u32::MAX, b""));
+    let both = [first.clone(), second.clone()];
+    assert_eq!(
+        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        [true, true]
+    );
+    // To tell it again changes nothing.
+    assert_eq!(
+        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        [true, true]
+    );
+    assert_eq!(there("parked"), both);
+    assert_eq!(there("parked elsewhere"), []);
+    let mut label = label("parked", 1, b"joined", &[(1, 1)]);
+    label.parked = Some(b"yes".to_vec());
+    let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
+    assert_eq!(put(&label), [Labelled::Counted]);
+    assert_eq!(there("parked"), [second.clone()]);
+    assert_eq!(put(&label), [Labelled::Gone]);
+    assert_eq!(sums(store, "parked"), Sums::from([(1, 1)]));
+    // One that was never parked, and one of a model that has none.
+    label.row = 7;
+    assert_eq!(put(&label), [Labelled::Gone]);
+    label.model = "parked elsewhere".to_owned();
+    assert_eq!(put(&label), [Labelled::Gone]);
+    assert_eq!(sums(store, "parked elsewhere"), Sums::new());
+    // An empty label is one too.
+    label.model = "parked".to_owned();
+    (label.row, label.parked) = (u32::MAX, Some(vec![]));
+    assert_eq!(put(&label), [Labelled::Counted]);
+    assert_eq!(there("parked"), []);
+
+    assert_eq!(
+        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        [true, true]
+    );
+    let ask = [parked(1, 0, b"no"), second, parked(2, 0, b"yes"), first];
+    let removed = store.unpark("parked", &ask).expect("they are removed");
+    assert_eq!(removed, [false, true, false, true]);
+    assert_eq!(store.unpark("parked", &ask).expect("none is there"), [false; 4]);
+    assert_eq!(
+        store.unpark("parked by nobody", &ask).expect("none is there"),
+        [false; 4]
+    );
+    assert_eq!(there("parked"), []);
+}
+
+fn parked_and_told_again(store: &dyn Store) {
+    let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
+    let park = |value: &[u8]| {
+        let taken = store.park("retold", &[parked(1, 0, value)], MANY, LONG);
+        assert_eq!(taken.expect("it is parked"), [true]);
+    };
+    // Whoever has read the first one comes too late.
+    park(b"first");
+    park(b"second");
+    let mut joined = label("retold", 1, b"joined first", &[(1, 1)]);
+    joined.parked = Some(b"first".to_vec());
+    assert_eq!(put(&joined), [Labelled::Gone]);
+    assert_eq!(store.parked("retold").expect("it is read"), [parked(1, 0, b"second")]);
+    // One that is told directly takes its place,
+    assert_eq!(put(&label("retold", 1, b"direct", &[(2, 1)])), [Labelled::Counted]);
+    joined.parked = Some(b"second".to_vec());
+    assert_eq!(put(&joined), [Labelled::Gone]);
+    assert_eq!(store.parked("retold").expect("it is read"), []);
+    assert_eq!(sums(store, "retold"), Sums::from([(2, 1)]));
+    // but not while another label than the expected one is there.
+    park(b"third");
+    joined.parked = Some(b"third".to_vec());
+    assert_eq!(put(&joined), [Labelled::Found(Some(b"direct".to_vec()))]);
+    assert_eq!(
+        put(&label("retold", 1, b"x", &[])),
+        [Labelled::Found(Some(b"direct".to_vec()))]
+    );
+    assert_eq!(store.parked("retold").expect("it is read"), [parked(1, 0, b"third")]);
+    joined.previous = Some(b"direct".to_vec());
+    assert_eq!(put(&joined), [Labelled::Counted]);
+    assert_eq!(store.parked("retold").expect("it is read"), []);
+    assert_eq!(sums(store, "retold"), Sums::from([(1, 1), (2, 1)]));
+}
+
+fn parking_is_bounded(store: &dyn Store) {
+    let park = |labels: &[Parked]| store.park("bounded", labels, 3, LONG).expect("labels are parked");
+    let of = |numbers: &[u64]| numbers.iter().map(|i| parked(*i, 0, b"x")).collect::<Vec<_>>();
+    assert_eq!(park(&of(&[1, 2])), [true, true]);
+    assert_eq!(park(&of(&[3, 4, 1, 3])), [true, false, true, true]);
+    assert_eq!(store.parked("bounded").expect("it is read").len(), 3);
+    assert_eq!(store.unpark("bounded", &of(&[2])).expect("it is removed"), [true]);
+    assert_eq!(park(&of(&[4, 5])), [true, false]);
+    // Another model has a bound of its own.
+    let other = store.park("bounded otherwise", &of(&[1]), 3, LONG);
+    assert_eq!(other.expect("it is parked"), [true]);
+
+    // More than go in a round trip.
+    let many: Vec<Parked> = (0..2500).map(|i| parked(i, 0, &i.to_le_bytes())).collect();
+    let taken = store.park("many parked", &many, 2400, LONG).expect("they are parked");
+    assert_eq!(taken.iter().filter(|taken| **taken).count(), 2400);
+    assert_eq!(taken.len(), 2500);
+    let mut expected = many[..2400].to_vec();
+    expected.sort();
+    assert_eq!(store.parked("many parked").expect("it is read"), expected);
+    let removed = store.unpark("many parked", &many).expect("they are removed");
+    assert_eq!(removed, taken);
+}
+
+fn concurrent_parking(store: &dyn Store) {
+    const LABELS: u64 = 60;
+    let model = "parked by all";
+    let counted: usize = thread::scope(|scope| {
+        for thread in 0..2u64 {
+            scope.spawn(move || {
+                for i in (0..LABELS).filter(|i| i % 2 == thread) {
+                    let taken = store.park(model, &[parked(i, 0, b"p")], MANY, LONG);
+                    assert_eq!(taken.expect("it is parked"), [true]);
+                }
+            });
+        }
+        let join = || {
+            let mut counted = 0;
+            let begun = std::time::Instant::now();
+            while sums(store, model).get(&1) != Some(&(LABELS as i64)) {
+                assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", sums(store, model));
+                for waiting in store.parked(model).expect("they are read") {
+                    let label = Label {
+                        key: waiting.key,
+                        parked: Some(waiting.value),
+                        ..label(model, 0, b"x", &[(1, 1)])
+                    };
+                    let outcome = store.label(&[label], LONG).expect("a label is put").remove(0);
+                    assert!(matches!(outcome, Labelled::Counted | Labelled::Gone), "{outcome:?}");
+                    counted += usize::from(outcome == Labelled::Counted);
+                }
+                // Not to be in the way of the other checks.
+                thread::sleep(Duration::from_millis(5));
+            }
+            counted
+        };
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(join)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    assert_eq!(counted as u64, LABELS);
+    assert_eq!(store.parked(model).expect("they are read"), []);
+}
+
+fn parked_labels_expire(store: &dyn Store) {
+    let park = |model: &str, number: u64, keep: Duration| {
+        let taken = store.park(model, &[parked(number, 0, b"x")], 1, keep);
+        taken.expect("it is parked").remove(0)
+    };
+    assert!(park("parked shortly", 1, Duration::from_secs(1)));
+    assert!(park("parked long", 1, LONG));
+    thread::sleep(Duration::from_millis(2200));
+    for _ in 0..2 {
+        assert_eq!(store.parked("parked shortly").expect("it is read"), []);
+        assert_eq!(store.parked("parked long").expect("it is read").len(), 1);
+        let mut label = label("parked shortly", 1, b"joined", &[(1, 1)]);
+        label.parked = Some(b"x".to_vec());
+        assert_eq!(store.label(&[label], LONG).expect("it is asked for"), [Labelled::Gone]);
+        store.expire().expect("it expires");
+    }
+    // Its place is free.
+    assert!(park("parked shortly", 2, LONG));
+    assert_eq!(
+        store.parked("parked shortly").expect("it is read"),
+        [parked(2, 0, b"x")]
+    );
 }
 
 fn instances_advance(store: &dyn Store) {
@@ -457,7 +653,8 @@ fn documents_are_created_once(store: &dyn Store) {
 }
 
 fn expiry(store: &dyn Store) {
-    let short = Duration::from_secs(1);
+    // Long enough to look at while all other checks write.
+    let short = Duration::from_secs(4);
     let put = |model: &str, keep: Duration| {
         store
             .put_parts(&[part(model, 60, "w", b"p")], keep)
@@ -482,6 +679,7 @@ fn expiry(store: &dyn Store) {
         )
     };
     put("short", short);
+    assert_eq!(there("short"), (1, Some(vec![1]), 1));
     put("long", LONG);
     // What is written once more is kept anew.
     put("renewed", short);
@@ -491,8 +689,7 @@ fn expiry(store: &dyn Store) {
     store
         .put_predictions("renewed", &[(key(1), vec![2])], LONG)
         .expect("a prediction is put");
-    assert_eq!(there("short"), (1, Some(vec![1]), 1));
-    thread::sleep(Duration::from_millis(2200));
+    thread::sleep(short + Duration::from_millis(1200));
     for _ in 0..2 {
         assert_eq!(there("short"), (0, None, 0));
         assert_eq!(there("long"), (1, Some(vec![1]), 1));
@@ -572,6 +769,9 @@ fn odd_names(store: &dyn Store) {
         let mut odd = label(&model, 1, &bytes, &[(u32::MAX, -1)]);
         odd.row = u32::MAX;
         store.label(&[odd], LONG).expect("a label is put");
+        let waiting = [parked(1, u32::MAX, &bytes)];
+        let taken = store.park(&model, &waiting, MANY, LONG).expect("a label is parked");
+        assert_eq!(taken, [true]);
         assert!(store.advance(&model, i as u64, LONG).expect("it is noted"));
         assert!(store.lease(&model, name, LONG).expect("the lease is asked for"));
         assert!(store.create(&model, &bytes).expect("it is created"));
@@ -589,6 +789,8 @@ fn odd_names(store: &dyn Store) {
             .expect("predictions are read");
         assert_eq!(found, [Some(bytes.clone()), None]);
         assert_eq!(sums(store, &model), Sums::from([(u32::MAX, -1)]));
+        let waiting = store.parked(&model).expect("parked labels are read");
+        assert_eq!(waiting, [parked(1, u32::MAX, &bytes)], "{name:?}");
         assert!(!store.advance(&model, i as u64, LONG).expect("it is remembered"));
         assert!(store.lease(&model, name, LONG).expect("it is prolonged"));
         assert!(!store.lease(&model, "another", LONG).expect("it is held"));
@@ -603,6 +805,11 @@ fn empty_calls(store: &dyn Store) {
     store.put_predictions("empty", &[], LONG).expect("nothing is put");
     assert_eq!(store.predictions("empty", &[]).expect("nothing is read"), []);
     assert_eq!(store.label(&[], LONG).expect("nothing is put"), []);
+    assert_eq!(
+        store.park("empty", &[], MANY, LONG).expect("nothing is parked"),
+        [true; 0]
+    );
+    assert_eq!(store.unpark("empty", &[]).expect("nothing is removed"), [true; 0]);
     store.change(&[]).expect("nothing is changed");
     store.expire().expect("nothing has expired");
     // Times beyond any clock.
