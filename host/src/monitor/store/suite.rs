@@ -5,6 +5,8 @@ use super::{Bucket, Label, Labelled, Part, Store, Sums};
 use std::thread;
 use std::time::Duration;
 
+/// More instances than the checks make up.
+pub const MANY: u64 = 1 << 18;
 const LONG: Duration = Duration::from_secs(3600);
 
 type Case = (&'static str, fn(&dyn Store));
@@ -318,8 +320,35 @@ fn concurrent_corrections(store: &dyn Store) {
     assert_eq!(total, 1);
 }
 
+/// Of a flood of instances the last ones are known, and no more than so many.
+/// For a store of its own, because the bound is on all instances together.
+///
+/// # Panics
+/// There are more, or fewer.
+pub fn instances_are_bounded(store: &dyn Store) {
+    const MOST: u64 = 80;
+    let advance = |i: u64| {
+        store
+            .advance(&format!("flood {i:06}"), 1, LONG, MOST)
+            .expect("it is noted")
+    };
+    for i in 0..2000 {
+        assert!(advance(i), "{i}");
+    }
+    // The last are known, looked at from the newest: what is not known is
+    // noted, and displaces others.
+    let known = (0..2000).rev().take_while(|i| !advance(*i)).count() as u64;
+    assert!((MOST * 7 / 8..=MOST * 9 / 8).contains(&known), "{known} are known");
+    // One that is heard of again and again stays.
+    for i in 3000..4000 {
+        assert!(advance(i), "{i}");
+        assert!(store.advance("steady", i, LONG, MOST).expect("it is noted"));
+        assert!(!store.advance("steady", i, LONG, MOST).expect("it is noted"));
+    }
+}
+
 fn instances_advance(store: &dyn Store) {
-    let advance = |instance: &str, sequence: u64| store.advance(instance, sequence, LONG).expect("it is noted");
+    let advance = |instance: &str, sequence: u64| store.advance(instance, sequence, LONG, MANY).expect("it is noted");
     assert!(advance("i", 0));
     assert!(!advance("i", 0));
     assert!(advance("i", 1));
@@ -469,7 +498,11 @@ fn expiry(store: &dyn Store) {
             .label(&[label(model, 1, b"x", &[(1, 1)])], keep)
             .expect("a label is put");
         assert_eq!(outcome, [Labelled::Counted]);
-        assert!(store.advance(&format!("expiry {model}"), 5, keep).expect("it is noted"));
+        assert!(
+            store
+                .advance(&format!("expiry {model}"), 5, keep, MANY)
+                .expect("it is noted")
+        );
     };
     let there = |model: &str| {
         (
@@ -499,7 +532,7 @@ fn expiry(store: &dyn Store) {
         assert_eq!(there("renewed"), (1, Some(vec![2]), 0));
         store.expire().expect("it expires");
     }
-    assert!(!store.advance("expiry long", 5, LONG).expect("it is remembered"));
+    assert!(!store.advance("expiry long", 5, LONG, MANY).expect("it is remembered"));
     put("short", short);
     assert_eq!(there("short"), (1, Some(vec![1]), 1));
     assert_eq!(sums(store, "short"), Sums::from([(1, 1)]));
@@ -572,7 +605,7 @@ fn odd_names(store: &dyn Store) {
         let mut odd = label(&model, 1, &bytes, &[(u32::MAX, -1)]);
         odd.row = u32::MAX;
         store.label(&[odd], LONG).expect("a label is put");
-        assert!(store.advance(&model, i as u64, LONG).expect("it is noted"));
+        assert!(store.advance(&model, i as u64, LONG, MANY).expect("it is noted"));
         assert!(store.lease(&model, name, LONG).expect("the lease is asked for"));
         assert!(store.create(&model, &bytes).expect("it is created"));
     }
@@ -589,7 +622,7 @@ fn odd_names(store: &dyn Store) {
             .expect("predictions are read");
         assert_eq!(found, [Some(bytes.clone()), None]);
         assert_eq!(sums(store, &model), Sums::from([(u32::MAX, -1)]));
-        assert!(!store.advance(&model, i as u64, LONG).expect("it is remembered"));
+        assert!(!store.advance(&model, i as u64, LONG, MANY).expect("it is remembered"));
         assert!(store.lease(&model, name, LONG).expect("it is prolonged"));
         assert!(!store.lease(&model, "another", LONG).expect("it is held"));
         let documents = store.documents(&model).expect("documents are read");
@@ -619,6 +652,6 @@ fn empty_calls(store: &dyn Store) {
     );
     assert_eq!(store.parts("forever", 60, 0, 1).expect("it is read").len(), 1);
     assert!(store.lease("forever", "a", forever).expect("the lease is asked for"));
-    assert!(store.advance("forever", 1, forever).expect("it is noted"));
-    assert!(!store.advance("forever", 1, forever).expect("it is noted"));
+    assert!(store.advance("forever", 1, forever, MANY).expect("it is noted"));
+    assert!(!store.advance("forever", 1, forever, MANY).expect("it is noted"));
 }
