@@ -19,8 +19,9 @@ use crate::pages::{self, Page};
 use crate::runtime::{CallError, Called, Loaded, Observation};
 use body::{BodyError, BodyLimits, Budget, Whole};
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPECT, IF_NONE_MATCH, ORIGIN, RETRY_AFTER, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -46,6 +47,10 @@ const INLINE_TIME_NS_MAX: u64 = 1_000_000;
 
 /// Questions about drift read much of the store; so many at a time.
 const QUESTIONS_MAX: usize = 2;
+
+/// For how many seconds a browser may remember that a page of another origin
+/// may post observations.
+const PREFLIGHT_KEPT_S: &str = "600";
 
 const HTML: &str = "text/html; charset=utf-8";
 const BROTLI: &str = "br";
@@ -314,7 +319,9 @@ impl Server {
         let _in_flight = model.counters.in_flight();
         let id = RequestId::of(&head.headers);
         let target = Target::from_path(path);
+        let page = self.page(target, &head.headers);
         let answer = match target {
+            Some(_) if page.is_some() && head.method == Method::OPTIONS => Answer::preflight(),
             None => Answer::problem(Route::not_found(path), &id),
             Some(target) if !target.has(&head.method) => method_not_allowed(target, path, &head.method, &id),
             Some(Target::Every(Route::Predict)) => self.predict(model, &head, body, false, &id).await,
@@ -344,7 +351,22 @@ impl Server {
             version = model.version,
             sha256 = model.sha256,
         );
+        let answer = Answer { page, ..answer };
         Ok(answer.into_response(id, &head.method, head.headers))
+    }
+
+    /// The origin of a page elsewhere that may see the answer: one that is
+    /// configured, and only where observations are posted.
+    fn page(&self, target: Option<Target>, headers: &HeaderMap) -> Option<HeaderValue> {
+        let (Some(Target::Observe), Some(monitor)) = (target, &self.monitor) else {
+            return None;
+        };
+        let origin = headers.get(ORIGIN)?;
+        let known = monitor
+            .origins()
+            .iter()
+            .any(|known| known.as_bytes() == origin.as_bytes());
+        known.then(|| origin.clone())
     }
 
     async fn predict(&self, model: &Arc<Served>, head: &Parts, body: Incoming, batch: bool, id: &RequestId) -> Answer {
@@ -511,8 +533,10 @@ impl Server {
                     watched: model.watched.as_deref(),
                 })
                 .collect();
-            let store = self.monitor.as_ref().and_then(|monitor| monitor.folder());
-            metrics::render(&subjects, store)
+            let monitor = self.monitor.as_ref();
+            let windows = monitor.map_or(&[][..], |monitor| monitor.windows());
+            let store = monitor.and_then(|monitor| monitor.folder());
+            metrics::render(&subjects, windows, store)
         });
         let Ok(text) = rendered.await else {
             return Answer::problem(Problem::new(Kind::Internal, "the metrics can't be written"), id);
@@ -608,6 +632,8 @@ struct Answer {
     encoded_on_request: bool,
     close: bool,
     retry: bool,
+    /// The origin of the page elsewhere that may see it.
+    page: Option<HeaderValue>,
     /// The id that the request's body brought, in place of the header's.
     id: Option<String>,
     rows: usize,
@@ -627,11 +653,17 @@ impl Answer {
             encoded_on_request: false,
             close: false,
             retry: false,
+            page: None,
             id: None,
             rows: 0,
             bytes_in: 0,
             inference_ns: 0,
         }
+    }
+
+    /// Says that a page elsewhere may post JSON here.
+    fn preflight() -> Answer {
+        Answer::new(StatusCode::NO_CONTENT, "", Bytes::new())
     }
 
     fn problem(problem: Problem, id: &RequestId) -> Answer {
@@ -662,7 +694,9 @@ impl Answer {
     /// that a connection needs one for all its requests.
     fn into_response(self, id: RequestId, method: &Method, mut headers: HeaderMap) -> http::Response<Full<Bytes>> {
         headers.clear();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if !self.content_type.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        }
         let own_id = self.id.and_then(|id| HeaderValue::try_from(id).ok());
         headers.insert(X_REQUEST_ID, own_id.unwrap_or_else(|| id.into_header()));
         let mut optional = |name: HeaderName, value: Option<&'static str>| {
@@ -680,6 +714,18 @@ impl Answer {
             CONTENT_SECURITY_POLICY,
             (self.content_type == HTML).then_some(PAGE_POLICY),
         );
+        if let Some(origin) = self.page {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(VARY, HeaderValue::from_static("origin"));
+            let mut tell = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+            if method == Method::OPTIONS {
+                tell(ACCESS_CONTROL_ALLOW_METHODS, "POST");
+                tell(ACCESS_CONTROL_ALLOW_HEADERS, "content-type, x-request-id");
+                tell(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_KEPT_S);
+            } else {
+                tell(ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id");
+            }
+        }
         if let Some(etag) = self.etag {
             headers.insert(ETAG, etag);
         }

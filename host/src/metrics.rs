@@ -26,8 +26,8 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 const SHARDS: usize = 16;
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
 /// The statuses that the host answers with; others are counted as the last.
-const STATUSES: [u16; 16] = [
-    200, 202, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0,
+const STATUSES: [u16; 17] = [
+    200, 202, 204, 304, 400, 404, 405, 408, 411, 413, 415, 422, 431, 500, 503, 504, 0,
 ];
 
 /// Why the host could not get an answer from a model.
@@ -289,9 +289,9 @@ pub struct Subject<'a> {
     pub watched: Option<&'a Watched>,
 }
 
-/// All metrics, in Prometheus' text format. `folder` is where the monitor's
-/// file lies.
-pub fn render(subjects: &[Subject<'_>], folder: Option<&Path>) -> String {
+/// All metrics, in Prometheus' text format. `windows` are those that the
+/// monitor looks at, `folder` is where its file lies.
+pub fn render(subjects: &[Subject<'_>], windows: &[Duration], folder: Option<&Path>) -> String {
     let mut out = Exposition::default();
     out.family(
         "modelet_build_info",
@@ -392,7 +392,7 @@ pub fn render(subjects: &[Subject<'_>], folder: Option<&Path>) -> String {
             sum,
         );
     }
-    drift::render(&mut out, subjects);
+    drift::render(&mut out, subjects, windows);
     process::render(&mut out, folder);
     out.finish()
 }
@@ -479,6 +479,7 @@ mod tests {
                 counters: &counters,
                 watched: None,
             }],
+            &[],
             None,
         );
         for line in [

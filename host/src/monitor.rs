@@ -46,6 +46,10 @@ use watch::Watched;
 /// the pause between two flushes, a window is whole.
 const GRACE: Duration = Duration::from_secs(1);
 
+const HOUR: [Duration; 1] = [Duration::from_secs(3600)];
+/// How often a window is looked at anew while it passes.
+const LOOKS_A_WINDOW: u64 = 60;
+
 /// The monitor of a process.
 pub struct Monitor {
     shared: Arc<Shared>,
@@ -106,13 +110,17 @@ impl Monitor {
 
     /// The window of `GET /drift` where none is asked for.
     pub fn window(&self) -> Duration {
-        self.shared
-            .config
-            .monitor
-            .windows
-            .first()
-            .copied()
-            .unwrap_or(Duration::from_secs(3600))
+        self.shared.windows()[0]
+    }
+
+    /// The windows that are looked at all the time; at least one.
+    pub fn windows(&self) -> &[Duration] {
+        self.shared.windows()
+    }
+
+    /// The origins whose pages may post what they observed.
+    pub fn origins(&self) -> &[String] {
+        &self.shared.config.monitor.observe.origins
     }
 
     /// The folder of the store's file, if it has one.
@@ -144,11 +152,47 @@ impl Monitor {
 }
 
 impl Shared {
+    /// Those that are configured; a bucket coarser than all default windows
+    /// leaves none of them.
+    fn windows(&self) -> &[Duration] {
+        match self.config.monitor.windows.as_slice() {
+            [] => &HOUR,
+            windows => windows,
+        }
+    }
+
     fn status(&self, model: &Watched, question: &Question) -> store::Result<Status> {
+        let mut status = self.asked(model, question)?;
+        for window in self.windows() {
+            let looked = match model.latest(*window) {
+                Some(looked) => looked.status.short(),
+                // The first round is still to come.
+                None => self.asked(model, &Question::of(*window))?.short(),
+            };
+            status.windows.extend(looked);
+        }
+        Ok(status)
+    }
+
+    fn asked(&self, model: &Watched, question: &Question) -> store::Result<Status> {
         let mut status = model.status(question, &self.config.monitor.thresholds)?;
         status.alerts = self.alerts.states(Some(&model.manifest().name))?;
         status.alerts.retain(|alert| alert.version == model.manifest().version);
         Ok(status)
+    }
+
+    /// Looks at the windows of a model that have moved on by a bucket; at those
+    /// that many buckets make up, when they have by a sixtieth.
+    fn look(&self, model: &Watched, now: u64) -> store::Result<()> {
+        let bucket = self.config.monitor.bucket.as_secs().max(1);
+        for &window in self.windows() {
+            let age = (window.as_secs() / LOOKS_A_WINDOW / bucket).max(1);
+            let due = |at: u64| now / bucket >= at / bucket + age || now < at;
+            if model.latest(window).is_none_or(|looked| due(looked.at)) {
+                model.found(window, now, self.asked(model, &Question::of(window))?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -209,13 +253,8 @@ impl Ticker {
         let bucket = now.as_secs() / shared.config.monitor.bucket.as_secs().max(1);
         if bucket != self.bucket {
             self.bucket = bucket;
-            let window = shared.config.monitor.windows.first().copied();
             for model in &shared.models {
-                let question = Question {
-                    window: window.unwrap_or(Duration::from_secs(3600)),
-                    source: None,
-                };
-                model.found(shared.status(model, &question)?);
+                shared.look(model, now.as_secs())?;
             }
         }
         shared.store.expire()
@@ -233,7 +272,8 @@ impl Ticker {
                 from,
                 to,
             };
-            let evaluation = model.evaluation(&span, &monitor.thresholds)?;
+            let confidences = self.shared.alerts.confidences(name);
+            let evaluation = model.evaluation(&span, &monitor.thresholds, &confidences)?;
             let done = self.shared.alerts.evaluate(&evaluation, now.as_millis() as u64)?;
             messages += done.messages;
         }

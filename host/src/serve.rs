@@ -150,7 +150,7 @@ impl ServeConfig {
     ///
     /// # Errors
     /// When there is nowhere to listen, an address is open to others without
-    /// `insecure`, or a limit lets nothing pass.
+    /// `insecure`, a limit lets nothing pass, or the store's address is none.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
         if self.listen.is_empty() {
@@ -184,6 +184,9 @@ impl ServeConfig {
         }
         if self.connections_max > Semaphore::MAX_PERMITS {
             return wrong(format!("connections_max must be at most {}", Semaphore::MAX_PERMITS));
+        }
+        if let (Some(_), StoreChoice::At(spec)) = (&self.monitor, &self.store) {
+            store::Address::parse(spec).map_err(|error| ConfigError(error.to_string()))?;
         }
         log::filter(self)?;
         Ok(())

@@ -7,10 +7,11 @@ use crate::drift::delta::latency_bucket;
 use crate::validate::{FaultCode, FaultCount};
 use std::fmt::Write;
 
-/// Upper bounds of the latency histogram's buckets, in seconds.
-pub const LATENCY_BUCKETS_S: [f64; 18] = [
+/// Upper bounds of the latency histogram's buckets, in seconds; the last is
+/// the host's deadline unless it is given another.
+pub const LATENCY_BUCKETS_S: [f64; 20] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-    0.5, 1.0, 2.5, 5.0,
+    0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 /// Writes metric families in Prometheus' text format.

@@ -571,7 +571,7 @@ mod tests {
                 "columns": [[[1, 1], [6, 1]], [[0, 1], [1, 1]], [[1, 2]], [[60, 2]]],
                 "faults": [[null, "syntax", 2], [1, "not_finite", 1]],
                 "requests": {"answered": 2, "rejected": 1, "failed": 1},
-                "latency": [[0, 1], [18, 1]], "latency_sum_ns": 6_000_009_000u64,
+                "latency": [[0, 1], [20, 1]], "latency_sum_ns": 6_000_009_000u64,
             })
         );
     }
@@ -676,7 +676,7 @@ mod tests {
                 json!(1),
                 "latency: the counts add up to 2 where there are 1 answered requests",
             ),
-            ("/latency", json!([[19, 2]]), "latency: bin 19 where there are 19"),
+            ("/latency", json!([[21, 2]]), "latency: bin 21 where there are 21"),
             (
                 "/latency_sum_ns",
                 json!(u64::MAX),

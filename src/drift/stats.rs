@@ -382,6 +382,50 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
+/// How likely `count` or more of `rows` are where each is with the probability
+/// `share`: the exact one-sided binomial test (Clopper and Pearson 1934).
+pub fn binomial_greater(count: u64, rows: u64, share: f64) -> f64 {
+    if count == 0 || share >= 1.0 {
+        return f64::from(u8::from(count <= rows));
+    }
+    if count > rows || share <= 0.0 {
+        return 0.0;
+    }
+    let odds = share / (1.0 - share);
+    let probability = |k: u64| {
+        let ln = ln_choose(rows, k) + k as f64 * libm::log(share) + (rows - k) as f64 * libm::log1p(-share);
+        libm::exp(ln)
+    };
+    // From the end that is farther from the mean terms fall; the others are
+    // soon too small to matter.
+    let add = |first: f64, next: &mut dyn FnMut() -> Option<f64>| {
+        let (mut term, mut sum) = (first, first);
+        while let Some(ratio) = next() {
+            term *= ratio;
+            sum += term;
+            if term <= sum * 1e-17 {
+                break;
+            }
+        }
+        sum
+    };
+    let mut at = count;
+    if count as f64 > rows as f64 * share {
+        let sum = add(probability(count), &mut || {
+            at += 1;
+            (at <= rows).then(|| (rows - at + 1) as f64 / at as f64 * odds)
+        });
+        return sum.min(1.0);
+    }
+    at -= 1;
+    let below = add(probability(count - 1), &mut || {
+        let ratio = (at > 0).then(|| at as f64 / (rows - at + 1) as f64 / odds);
+        at = at.saturating_sub(1);
+        ratio
+    });
+    (1.0 - below).clamp(0.0, 1.0)
+}
+
 /// The standard normal quantile of 97.5 %, for intervals of 95 %.
 pub const Z_95: f64 = 1.959_963_984_540_054;
 
@@ -420,6 +464,31 @@ mod tests {
         let (low, high) = wilson(8.0, 10.0, Z_95);
         assert!((low - 0.4902).abs() <= 1e-4, "{low}");
         assert!((high - 0.9433).abs() <= 1e-4, "{high}");
+    }
+
+    /// The values are sums of exact fractions.
+    #[test]
+    fn binomial_tails_are_exact() {
+        for (count, rows, share, expected) in [
+            (0, 100, 0.01, 1.0),
+            (1, 100, 0.01, 0.633_967_658_726_770_8),
+            (2, 3, 0.5, 0.5),
+            (4, 100, 0.01, 0.018374036444649657),
+            (5, 100, 0.01, 0.003432321587754515),
+            (10, 2000, 0.01, 0.9951632298136821),
+            (120, 10_000, 0.01, 0.02759725630206631),
+            (55, 1000, 0.05, 0.252881913852047),
+            (3, 2, 0.5, 0.0),
+            (2, 2, 1.0, 1.0),
+            (1, 2, 0.0, 0.0),
+            (1, 0, 0.5, 0.0),
+        ] {
+            let got = binomial_greater(count, rows, share);
+            assert!(
+                (got - expected).abs() <= 1e-9 * expected,
+                "{count} of {rows}: {got} is not {expected}"
+            );
+        }
     }
 
     #[test]

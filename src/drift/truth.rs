@@ -259,6 +259,12 @@ impl Judge {
     /// The figures of some sums; see [`Performance`]. `baseline` is what they
     /// are held against.
     pub fn performance(&self, sums: &Sums, baseline: &BTreeMap<String, f64>) -> Performance {
+        self.performance_at(sums, baseline, stats::Z_95)
+    }
+
+    /// The same with intervals of `z` standard errors to both sides, in place
+    /// of the 95 % that are between 1.96 of them.
+    pub fn performance_at(&self, sums: &Sums, baseline: &BTreeMap<String, f64>, z: f64) -> Performance {
         let mut performance = Performance::default();
         let labelled: i64 = range(sums, CONFUSION).map(|(_, count)| count).sum();
         performance.labelled = labelled.max(0) as u64;
@@ -267,6 +273,7 @@ impl Judge {
         }
         let mut metrics = Metrics {
             rows: performance.labelled,
+            z,
             baseline,
             out: &mut performance.metrics,
         };
@@ -309,35 +316,45 @@ impl Judge {
             }
         }
         metrics.proportion("accuracy", hits.iter().sum(), truths.iter().sum());
-        let f1 = |class: usize| {
-            let both = truths[class] + predictions[class];
-            (both > 0).then(|| 2.0 * hits[class] as f64 / both as f64)
+        let cells: Vec<(usize, usize, f64)> = range(sums, CONFUSION)
+            .map(|(key, count)| ((key >> 12) as usize, (key & 0xfff) as usize, count as f64))
+            .filter(|&(truth, predicted, count)| truth < classes && predicted < classes && count > 0.0)
+            .collect();
+        let precision = Ratio {
+            truths: 0.0,
+            predictions: 1.0,
+        };
+        let recall = Ratio {
+            truths: 1.0,
+            predictions: 0.0,
+        };
+        let f1 = Ratio {
+            truths: 0.5,
+            predictions: 0.5,
+        };
+        let mut mean = |name: &str, ratio: Ratio, only: Option<usize>| {
+            let parts: Vec<Option<(f64, f64)>> = (0..classes)
+                .map(|class| {
+                    let whole = ratio.truths * truths[class] as f64 + ratio.predictions * predictions[class] as f64;
+                    (only.is_none_or(|only| only == class) && whole > 0.0).then(|| (hits[class] as f64 / whole, whole))
+                })
+                .collect();
+            if let Some((value, deviation)) = ratio.mean(&parts, &cells) {
+                let margin = metrics.z * deviation;
+                let interval = ((value - margin).max(0.0), (value + margin).min(1.0));
+                metrics.put(name, value, interval, metrics.rows);
+            }
         };
         match self.positive.map(|p| p as usize).filter(|&p| p < classes) {
             Some(positive) if self.task == Task::Binary => {
+                mean("f1", f1, Some(positive));
                 metrics.proportion("precision", hits[positive], predictions[positive]);
                 metrics.proportion("recall", hits[positive], truths[positive]);
-                if let Some(f1) = f1(positive) {
-                    metrics.value("f1", f1, None);
-                }
             }
             _ => {
-                // Averages over the classes that occur, each weighing the same.
-                let mean = |value: &dyn Fn(usize) -> Option<f64>| {
-                    let values: Vec<f64> = (0..classes).filter_map(value).collect();
-                    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-                };
-                let ratio = |hits: i64, of: i64| (of > 0).then(|| hits as f64 / of as f64);
-                let named = [
-                    ("precision_macro", mean(&|c| ratio(hits[c], predictions[c]))),
-                    ("recall_macro", mean(&|c| ratio(hits[c], truths[c]))),
-                    ("f1_macro", mean(&f1)),
-                ];
-                for (name, value) in named {
-                    if let Some(value) = value {
-                        metrics.value(name, value, None);
-                    }
-                }
+                mean("precision_macro", precision, None);
+                mean("recall_macro", recall, None);
+                mean("f1_macro", f1, None);
             }
         }
     }
@@ -351,7 +368,7 @@ impl Judge {
                     .iter()
                     .fold((0.0, 0.0), |(p, n), &(miss, hit)| (p + hit as f64, n + miss as f64));
                 let se = auc_standard_error(auc, positives, negatives);
-                metrics.value("auc", auc, Some(1.96 * se + error));
+                metrics.value("auc", auc, metrics.z * se + error);
             }
             for (name, which) in [("log_loss", Loss::Log), ("brier", Loss::Brier)] {
                 if self.kind == ScoreKind::Probability {
@@ -365,7 +382,23 @@ impl Judge {
             if rows > 0.0 {
                 let gap = |bin: &CalibrationBin| bin.rows as f64 * (bin.mean_score - bin.share).abs();
                 let ece = calibration.iter().map(gap).sum::<f64>() / rows;
-                metrics.value("calibration_error", ece, None);
+                // What the shares of calibrated scores would deviate by; gaps
+                // have no sign, so their mean is above 0 by chance too.
+                let deviation = |bin: &CalibrationBin| {
+                    let variance = bin.mean_score * (1.0 - bin.mean_score) / bin.rows as f64;
+                    bin.rows as f64 / rows * libm::sqrt(variance.max(0.0))
+                };
+                let by_chance =
+                    libm::sqrt(2.0 / core::f64::consts::PI) * calibration.iter().map(deviation).sum::<f64>();
+                let error = libm::sqrt(
+                    calibration
+                        .iter()
+                        .map(|bin| deviation(bin) * deviation(bin))
+                        .sum::<f64>(),
+                );
+                let margin = metrics.z * error;
+                let interval = ((ece - by_chance - margin).max(0.0), (ece + margin).min(1.0));
+                metrics.put("calibration_error", ece, interval, metrics.rows);
             }
         }
     }
@@ -428,13 +461,15 @@ impl Judge {
         let rmse = libm::sqrt(mean.max(0.0));
         // The delta method on the mean of the squared errors.
         let margin = match rmse > 0.0 {
-            true => 1.96 * libm::sqrt(variance / rows) / (2.0 * rmse),
+            true => metrics.z * libm::sqrt(variance / rows) / (2.0 * rmse),
             false => 0.0,
         };
-        metrics.value("rmse", rmse * self.scale, Some(margin * self.scale));
+        metrics.value("rmse", rmse * self.scale, margin * self.scale);
         let (_, spread) = moments(sums, Loss::Truth, rows);
         if spread > 0.0 {
-            metrics.value("r2", 1.0 - mean / spread, None);
+            // The spread of the truths is taken for exact.
+            let margin = metrics.z * libm::sqrt(variance / rows) / spread;
+            metrics.value("r2", 1.0 - mean / spread, margin);
         }
     }
 
@@ -616,8 +651,54 @@ fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
     libm::sqrt((variance / (positives * negatives)).max(0.0))
 }
 
+/// A figure of a class that is its hits over a mix of its rows and of the
+/// predictions of it: precision, recall or F1.
+#[derive(Clone, Copy)]
+struct Ratio {
+    truths: f64,
+    predictions: f64,
+}
+
+impl Ratio {
+    /// The mean over the classes that have one, and its standard deviation.
+    /// `classes` are figures and what they are shares of; `cells` are truth,
+    /// prediction and rows.
+    ///
+    /// Delta method on the cells' multinomial counts: Takahashi, Yamamoto,
+    /// Kuchiba and Koyama (2022), "Confidence interval for micro-averaged F1
+    /// and macro-averaged F1 scores", Applied Intelligence 52.
+    fn mean(self, classes: &[Option<(f64, f64)>], cells: &[(usize, usize, f64)]) -> Option<(f64, f64)> {
+        let known = classes.iter().flatten().count() as f64;
+        if known == 0.0 {
+            return None;
+        }
+        let value = classes.iter().flatten().map(|(figure, _)| figure).sum::<f64>() / known;
+        // How the mean changes with a row more in a cell.
+        let slope = |truth: usize, predicted: usize| {
+            let of = |class: usize, weight: f64| match classes[class] {
+                Some((figure, whole)) => (f64::from(u8::from(truth == predicted)) - figure) * weight / whole,
+                None => 0.0,
+            };
+            match truth == predicted {
+                true => of(truth, 1.0),
+                false => of(truth, self.truths) + of(predicted, self.predictions),
+            }
+        };
+        let (mut sum, mut squares, mut rows) = (0.0, 0.0, 0.0);
+        for &(truth, predicted, count) in cells {
+            let slope = slope(truth, predicted) / known;
+            sum += count * slope;
+            squares += count * slope * slope;
+            rows += count;
+        }
+        Some((value, libm::sqrt((squares - sum * sum / rows).max(0.0))))
+    }
+}
+
 struct Metrics<'a> {
     rows: u64,
+    /// Standard errors to each side of a figure.
+    z: f64,
     baseline: &'a BTreeMap<String, f64>,
     out: &'a mut BTreeMap<String, Metric>,
 }
@@ -626,27 +707,27 @@ impl Metrics<'_> {
     fn proportion(&mut self, name: &str, hits: i64, rows: i64) {
         if rows > 0 {
             let (hits, rows) = (hits as f64, rows as f64);
-            let (low, high) = stats::wilson(hits, rows, stats::Z_95);
-            self.put(name, hits / rows, Some((low, high)), rows as u64);
+            let (low, high) = stats::wilson(hits, rows, self.z);
+            self.put(name, hits / rows, (low, high), rows as u64);
         }
     }
 
     fn mean(&mut self, name: &str, sums: &Sums, which: Loss, scale: f64) {
         let rows = self.rows as f64;
         let (mean, variance) = moments(sums, which, rows);
-        let margin = 1.96 * libm::sqrt(variance / rows);
-        self.value(name, mean * scale, Some(margin * scale));
+        let margin = self.z * libm::sqrt(variance / rows);
+        self.value(name, mean * scale, margin * scale);
     }
 
-    fn value(&mut self, name: &str, value: f64, margin: Option<f64>) {
-        self.put(name, value, margin.map(|m| (value - m, value + m)), self.rows);
+    fn value(&mut self, name: &str, value: f64, margin: f64) {
+        self.put(name, value, (value - margin, value + margin), self.rows);
     }
 
-    fn put(&mut self, name: &str, value: f64, interval: Option<(f64, f64)>, rows: u64) {
+    fn put(&mut self, name: &str, value: f64, (low, high): (f64, f64), rows: u64) {
         let metric = Metric {
             value,
-            low: interval.map(|i| i.0),
-            high: interval.map(|i| i.1),
+            low: Some(low),
+            high: Some(high),
             baseline: self.baseline.get(name).copied(),
             rows,
         };
@@ -676,7 +757,7 @@ pub struct Performance {
 pub struct Metric {
     /// The figure.
     pub value: f64,
-    /// Lower end of its 95 % interval, where there is a formula for it.
+    /// Lower end of its interval, 95 % unless another was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     /// Upper end.
@@ -858,6 +939,11 @@ mod tests {
         near(metric("precision"), 2.0 / 3.0, 1e-12);
         near(metric("recall"), 2.0 / 3.0, 1e-12);
         near(metric("f1"), 2.0 / 3.0, 1e-12);
+        // Two hits, one miss of each kind: each moves it by a ninth, so the
+        // variance is 4/81.
+        let f1 = &performance.metrics["f1"];
+        near(f1.low.unwrap(), 2.0 / 3.0 - stats::Z_95 * 2.0 / 9.0, 1e-12);
+        assert_eq!(f1.high, Some(1.0));
         // Of the 9 pairs two are in the wrong order: 0.8 is above 0.7 and 0.4.
         near(metric("auc"), 7.0 / 9.0, 1e-12);
         let log_loss = -(0.9f64.ln() + 0.2f64.ln() + 0.7f64.ln() + 0.4f64.ln() + 0.8f64.ln() + 0.9f64.ln()) / 6.0;
@@ -865,6 +951,90 @@ mod tests {
         near(metric("brier"), (0.01 + 0.64 + 0.09 + 0.36 + 0.04 + 0.01) / 6.0, 1e-8);
         let cell = &performance.confusion[1];
         assert_eq!((&*cell.truth, &*cell.predicted, cell.count), ("0", "1", 1));
+    }
+
+    /// Confusion 3 1 | 2 4: recalls 3/4 and 4/6, precisions 3/5 and 4/5. Given
+    /// the rows of each class, the variance of a mean of recalls is
+    /// (r0 (1 - r0) / 4 + r1 (1 - r1) / 6) / 4; likewise for precisions.
+    #[test]
+    fn intervals_of_means_over_classes_by_hand() {
+        let judge = Judge {
+            task: Task::Multiclass,
+            positive: None,
+            ..binary()
+        };
+        let mut all = Sums::new();
+        for (truth, class, count) in [(0, 0, 3), (0, 1, 1), (1, 0, 2), (1, 1, 4)] {
+            for _ in 0..count {
+                let predicted = Predicted { class, score: 0.75 };
+                merge(&mut all, &judge.judge(predicted, &Truth::Class(truth)));
+            }
+        }
+        let performance = judge.performance_at(&all, &BTreeMap::new(), 1.0);
+        let metric = |name: &str| &performance.metrics[name];
+        for (name, value, variance) in [
+            (
+                "recall_macro",
+                (3.0 / 4.0 + 4.0 / 6.0) / 2.0,
+                (3.0 / 16.0 / 4.0 + 2.0 / 9.0 / 6.0) / 4.0,
+            ),
+            (
+                "precision_macro",
+                (3.0 / 5.0 + 4.0 / 5.0) / 2.0,
+                (6.0 / 25.0 / 5.0 + 4.0 / 25.0 / 5.0) / 4.0,
+            ),
+        ] {
+            let found = metric(name);
+            near(found.value, value, 1e-12);
+            near(found.value - found.low.unwrap(), f64::sqrt(variance), 1e-12);
+            near(found.high.unwrap() - found.value, f64::sqrt(variance), 1e-12);
+        }
+        // 3 / 4.5 and 4 / 5.5.
+        near(metric("f1_macro").value, (2.0 / 3.0 + 8.0 / 11.0) / 2.0, 1e-12);
+    }
+
+    #[test]
+    fn every_figure_has_an_interval_that_widens_with_the_confidence() {
+        let regression = Judge {
+            task: Task::Regression,
+            kind: ScoreKind::Value,
+            labels: Labels::default(),
+            positive: None,
+            ..binary()
+        };
+        let several = Judge {
+            task: Task::Multiclass,
+            positive: None,
+            ..binary()
+        };
+        for judge in [binary(), several, regression] {
+            let mut all = Sums::new();
+            for row in 0..200u32 {
+                let score = f64::from(row % 40) / 40.0;
+                let predicted = Predicted {
+                    class: u32::from(judge.classifies() && score >= 0.5),
+                    score,
+                };
+                let truth = match judge.classifies() {
+                    true => Truth::Class(u32::from((row * 7) % 40 < row % 40)),
+                    false => Truth::Number(f64::from((row * 7) % 40) / 40.0),
+                };
+                merge(&mut all, &judge.judge(predicted, &truth));
+            }
+            let narrow = judge.performance_at(&all, &BTreeMap::new(), 1.0);
+            let wide = judge.performance_at(&all, &BTreeMap::new(), 2.0);
+            assert!(narrow.metrics.keys().eq({
+                let mut names = judge.metric_names().to_vec();
+                names.sort_unstable();
+                names
+            }));
+            for (name, metric) in &narrow.metrics {
+                let (low, high) = (metric.low.unwrap(), metric.high.unwrap());
+                assert!(low < metric.value && metric.value < high, "{name}: {metric:?}");
+                let wide = &wide.metrics[name];
+                assert!(wide.low.unwrap() < low && high < wide.high.unwrap(), "{name}: {wide:?}");
+            }
+        }
     }
 
     #[test]

@@ -186,6 +186,176 @@ fn counts_that_are_none_of_the_models_are_refused() {
     assert_eq!(drift(server.address, "")["sources"], json!([]));
 }
 
+/// Counts of a sampled source are shown as such, and not scaled.
+#[test]
+fn a_sample_is_shown_with_its_share() {
+    let model = credit();
+    let rows = Rows::holdout();
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    score(server.address, &rows.csv_of_features(0..200), "a-batch");
+    let report = drift(server.address, "");
+    assert_eq!(report["traffic"]["sample"], 1.0);
+    assert_eq!(report["sources"][0]["sample"], 1.0);
+    assert!(!report["verdict"].as_str().unwrap().contains("sample"));
+
+    let mut sampled = delta(&report, model, "0190a3d2c5f84b1e9d3c7a6b5e4f3d2c", 1, "spin");
+    sampled["requests"]["rejected"] = json!(1);
+    sampled["sample"] = json!(0.1);
+    let answer = post(server.address, "/observe", sampled.to_string());
+    assert_eq!(answer.json()["status"], "counted", "{}", answer.text());
+    let report = drift(server.address, "");
+    let spin = json!({"source": "spin", "rows": 200, "rejected": 0, "requests": 2, "sample": 0.1, "included": true});
+    assert_eq!(report["sources"][1], spin);
+    assert_eq!(report["rows"], 400);
+    // 1 of 1 at the host, 2 of 20 at the other.
+    assert_eq!(report["traffic"]["requests"], 3);
+    assert_eq!(report["traffic"]["sample"], 0.142857);
+    let verdict = report["verdict"].as_str().unwrap();
+    assert!(
+        verdict.ends_with("Counts are of a sample: 10 % of the requests of spin."),
+        "{verdict}"
+    );
+    let verdict = drift(server.address, "?source=host")["verdict"].clone();
+    assert!(!verdict.as_str().unwrap().contains("sample"), "{verdict}");
+}
+
+/// A page elsewhere may post observations if its origin is configured; nobody
+/// else may, and nothing else.
+#[test]
+fn a_page_of_a_configured_origin_may_post_observations() {
+    let model = credit();
+    let config = written(
+        "monitor-origins.toml",
+        "[monitor.observe]\norigins = [\"https://app.example.org\", \"http://localhost:8080\"]\n",
+    );
+    let config = [
+        "--store",
+        "memory",
+        "--no-access-log",
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let server = Server::modelet(&model.output, &config);
+    let preflight = |server: &Server, path: &str, origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type"),
+        ];
+        send(server.address, "OPTIONS", path, &headers, b"")
+    };
+    let allowed = |answer: &Answer| answer.header("access-control-allow-origin").map(str::to_owned);
+    for (path, origin) in [
+        ("/observe", "https://app.example.org"),
+        ("/observe", "http://localhost:8080"),
+        ("/models/credit/observe", "https://app.example.org"),
+    ] {
+        let answer = preflight(&server, path, origin);
+        assert_eq!(answer.status, 204, "{path} {origin}: {}", answer.text());
+        assert_eq!(allowed(&answer).as_deref(), Some(origin));
+        assert_eq!(answer.header("access-control-allow-methods"), Some("POST"));
+        let headers = answer.header("access-control-allow-headers").unwrap();
+        assert!(headers.split(", ").any(|name| name == "content-type"), "{headers}");
+        assert_eq!(answer.header("vary"), Some("origin"));
+        assert_eq!(answer.body, b"");
+    }
+    for (path, origin) in [
+        ("/observe", "https://app.example.org.evil.org"),
+        ("/observe", "http://app.example.org"),
+        ("/observe", "null"),
+        ("/observe", ""),
+        ("/predict", "https://app.example.org"),
+        ("/drift", "https://app.example.org"),
+        ("/feedback", "https://app.example.org"),
+    ] {
+        let answer = preflight(&server, path, origin);
+        assert_eq!(answer.status, 405, "{path} {origin}");
+        assert_eq!(allowed(&answer), None, "{path} {origin}");
+    }
+
+    let report = drift(server.address, "");
+    let body = delta(&report, model, "0190a3d2c5f84b1e9d3c7a6b5e4f3d2c", 1, "browser").to_string();
+    let from = |origin: &str, body: &str| {
+        let headers = [("origin", origin), ("content-type", "application/json")];
+        send(server.address, "POST", "/observe", &headers, body.as_bytes())
+    };
+    let answer = from("https://app.example.org", &body);
+    assert_eq!(
+        (answer.status, answer.json()["status"].as_str()),
+        (200, Some("counted"))
+    );
+    assert_eq!(allowed(&answer).as_deref(), Some("https://app.example.org"));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("x-request-id"));
+    // It may read why it is refused, too.
+    let answer = from("https://app.example.org", "{}");
+    assert_eq!((answer.status, allowed(&answer).is_some()), (400, true));
+    assert_eq!(allowed(&from("https://other.example.org", &body)), None);
+
+    // By default nobody may.
+    let server = Server::modelet(&model.output, &["--store", "memory", "--no-access-log"]);
+    let answer = preflight(&server, "/observe", "https://app.example.org");
+    assert_eq!((answer.status, allowed(&answer)), (405, None));
+}
+
+/// Every window that is listed is reported, and any that is asked for.
+#[test]
+fn every_listed_window_is_reported() {
+    let model = credit();
+    let config = written(
+        "monitor-windows.toml",
+        "[monitor]\nbucket = \"1s\"\nflush = \"200ms\"\nwindows = [\"10m\", \"2s\", \"24h\"]\n",
+    );
+    let config = [
+        "--store",
+        "memory",
+        "--no-access-log",
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let server = Server::modelet(&model.output, &config);
+    let names = |report: &Value| -> Vec<String> {
+        let windows = report["windows"].as_array().unwrap().iter();
+        windows
+            .map(|window| window["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let report = drift(server.address, "");
+    assert_eq!(names(&report), ["10m", "2s", "24h"]);
+    assert_eq!(report["window"]["name"], "10m");
+
+    score(server.address, &Rows::holdout().csv_of_features(0..300), "a-batch");
+    for (asked, rows) in [
+        ("", 300),
+        ("?window=10m", 300),
+        ("?window=24h", 300),
+        ("?window=3h", 300),
+    ] {
+        let report = drift(server.address, asked);
+        assert_eq!(report["rows"], rows, "{asked}");
+        assert_eq!(names(&report), ["10m", "2s", "24h"]);
+    }
+    // The short window is past it soon, while the long one has it; the longest
+    // is looked at anew only when a sixtieth of it has passed.
+    let start = Instant::now();
+    loop {
+        let report = drift(server.address, "?window=24h");
+        let rows = |window: usize| report["windows"][window]["rows"].clone();
+        if rows(0) == 300 && rows(1) == 0 {
+            assert_eq!(report["windows"][0]["state"], report["state"]);
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", report["windows"]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let metrics = get(server.address, "/metrics");
+    for window in ["10m", "2s", "24h"] {
+        let of_window =
+            |line: &&str| line.starts_with("modelet_drift_state{") && line.contains(&format!("window=\"{window}\""));
+        let lines = metrics.text().lines().filter(of_window).count();
+        assert_eq!(lines, model.manifest.reference.columns.len(), "{window}");
+    }
+}
+
 #[test]
 fn labels_find_their_predictions() {
     let model = credit();

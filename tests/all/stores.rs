@@ -27,6 +27,12 @@ fn redis_does_what_a_store_must() {
 }
 
 #[test]
+fn instances_on_a_server_are_bounded_by_number() {
+    let server = RedisServer::start();
+    suite::instances_are_bounded(&Redis::connect(&server.url()).expect("the server answers"));
+}
+
+#[test]
 fn prefixes_part_the_stores_of_one_server() {
     let server = RedisServer::start();
     let store = |prefix: &str| Redis::connect(&format!("{}?prefix={prefix}", server.url())).expect("it answers");
@@ -108,12 +114,12 @@ fn a_server_that_starts_again_has_everything() {
     };
     assert_eq!(write(&store), Labelled::Counted);
     assert!(store.create("d", b"x").expect("it is created"));
-    assert!(store.advance("i", 7, LONG).expect("it is noted"));
+    assert!(store.advance("i", 7, LONG, suite::MANY).expect("it is noted"));
     assert!(store.lease("l", "a", LONG).expect("it is asked for"));
     for _ in 0..2 {
         server.restart();
         assert!(!store.create("d", b"y").expect("it is there"));
-        assert!(!store.advance("i", 7, LONG).expect("it is noted"));
+        assert!(!store.advance("i", 7, LONG, suite::MANY).expect("it is noted"));
         assert!(!store.lease("l", "b", LONG).expect("it is held"));
         assert_eq!(suite::sums(&store, "m"), Sums::from([(1, 3)]));
         assert_eq!(
@@ -164,7 +170,7 @@ fn expired_buckets_leave_no_key() {
     store
         .label(&[suite::label("m", 1, b"x", &[(1, 1)])], keep)
         .expect("a label is put");
-    store.advance("i", 1, keep).expect("it is noted");
+    store.advance("i", 1, keep, suite::MANY).expect("it is noted");
     store.lease("l", "a", keep).expect("it is asked for");
     assert_ne!(raw(&server.url(), "DBSIZE"), ":0");
     thread::sleep(Duration::from_millis(800));

@@ -4,10 +4,12 @@
 //
 //     node run.mjs [BUNDLE...]       every target/parity/*.bundle without arguments
 
+import { existsSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 
+import { checkObserve } from "./observe.mjs";
 import { checkPage } from "./page.mjs";
 import { root, section, startChromium, startServer } from "./support.mjs";
 
@@ -134,6 +136,17 @@ function report(name, failures, note) {
   return failures.length === 0;
 }
 
+/** What a page observed goes to a host of another origin, if that lets it. */
+async function observations() {
+  const path = paths.find((path) => existsSync(path.replace(/bundle$/, "wasm")));
+  if (path === undefined) return ["no component is beside its bundle"];
+  const bundle = [...addresses].find(([, of]) => of === path)[0];
+  const golden = section(await readFile(path), 4)?.rows ?? [];
+  const other = await startServer(addresses);
+  const model = { component: path.replace(/bundle$/, "wasm"), bundle, golden };
+  return checkObserve(context, server, other, model).finally(other.stop);
+}
+
 const paths = await bundles();
 if (paths.length === 0) {
   console.error("there is no target/parity/*.bundle; the integration tests pack them: cargo xtask test integration");
@@ -153,6 +166,7 @@ for (const [address, path] of addresses) {
   outcomes.push(report(basename(path, ".bundle"), failures, `: ${rows} golden rows, ${took} s`));
 }
 outcomes.push(report("the page", await checkPage(context, server.address), ""));
+outcomes.push(report("observations of pages elsewhere", await observations(), ""));
 
 await browser.close();
 await server.stop();

@@ -39,6 +39,24 @@ impl Draw {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
+    /// How many of `rows` are, each with the probability `share`, which is
+    /// below a half (by inversion of the cumulated probabilities).
+    pub fn binomial(&mut self, rows: u64, share: f64) -> u64 {
+        let odds = share / (1.0 - share);
+        let mut probability = libm::exp(rows as f64 * libm::log1p(-share));
+        assert!(
+            probability > 0.0,
+            "{rows} rows at {share} are too many for this generator"
+        );
+        let (mut left, mut count) = (self.uniform(), 0);
+        while left > probability && count < rows {
+            left -= probability;
+            probability *= (rows - count) as f64 / (count + 1) as f64 * odds;
+            count += 1;
+        }
+        count
+    }
+
     /// Standard normal (Box and Muller 1958, Marsaglia's polar form).
     pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {

@@ -2,7 +2,8 @@
 
 use super::Status;
 use crate::cli::{ConfigArgs, ConfigCheckArgs, ConfigCommand};
-use crate::monitor::config::{Config, Faults, Format, On, duration_text};
+use crate::monitor::config::{Config, Faults, Format, On, Secret, duration_text};
+use crate::monitor::store;
 use crate::output::{Align, Output, Paint, grid};
 use crate::serve::ConfigError;
 use serde::Serialize;
@@ -35,6 +36,13 @@ fn check(args: &ConfigCheckArgs, output: &Output) -> anyhow::Result<Status> {
     let text = std::fs::read_to_string(&args.file).map_err(|e| ConfigError(format!("{path}: {e}")))?;
     match Config::parse(&text) {
         Ok(config) => {
+            // A store that is in the environment is checked where it is set.
+            if let Some(store @ Secret::Env(name)) = &config.monitor.store
+                && let Ok(value) = store.get()
+                && let Err(error) = store::Address::parse(&value)
+            {
+                return Err(ConfigError(format!("{path}: monitor.store: environment variable {name}: {error}")).into());
+            }
             // They may be set where it is served, so they are no errors here.
             let unset: Vec<Unset> = config
                 .unset()
@@ -207,7 +215,7 @@ mod tests {
     fn a_configuration_is_shown_without_its_secrets() {
         let config = Config::parse(
             "[monitor]\nstore = \"redis://:hunter2@cache:6379\"\n\
-             [[monitor.rules]]\nname = \"latency\"\nthreshold = 20\nreceivers = [\"ops\"]\n\
+             [[monitor.rules]]\nname = \"latency\"\nthreshold = 25\nreceivers = [\"ops\"]\n\
              [[notify.webhook]]\nname = \"ops\"\nurl = \"https://ops.example.org/hunter2\"\n\
              [[retrain]]\non = \"schedule\"\ncron = \"0 3 * * 1\"\nwebhook = \"env:HOOK\"\n",
         )
@@ -226,7 +234,7 @@ rules
   feature_drift     feature_drift     1h                 2 of 3  warning   all
   prediction_drift  prediction_drift  1h                 2 of 3  warning   all
   data_quality      data_quality      1h                 2 of 3  warning   all
-  latency           latency           5m      20         2 of 3  critical  ops
+  latency           latency           5m      25         2 of 3  critical  ops
   error_rate        error_rate        5m      0.01       2 of 3  critical  all
   rejected_rate     rejected_rate     5m      0.05       2 of 3  warning   all
   accuracy          performance       1h                 2 of 3  critical  all

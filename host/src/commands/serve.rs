@@ -132,6 +132,37 @@ mod tests {
         assert!(config.monitor.is_none());
     }
 
+    /// What the host refuses, the check of a configuration refuses, and the
+    /// other way round.
+    #[test]
+    fn a_store_is_understood_alike_on_the_command_line_and_in_a_file() {
+        for (store, good) in [
+            ("memory", true),
+            ("state.redb", true),
+            ("redis://cache:6379/0", true),
+            ("redis://:password@cache?prefix=a", true),
+            ("valkey://cache", true),
+            ("unix:///run/redis.sock", cfg!(unix)),
+            ("redis+unix:///run/redis.sock?db=1", cfg!(unix)),
+            ("rediss://cache:6379", false),
+            ("valkeys://cache:6379", false),
+            ("redis://cache:port", false),
+            ("redis://cache/database", false),
+            ("redis://", false),
+            ("http://cache", false),
+            ("REDIS://cache", false),
+            (" ", false),
+        ] {
+            let typed = parsed(&[&format!("--store={store}")]);
+            assert_eq!(typed.is_ok(), good, "{store}: {:?}", typed.err());
+            let text = format!("[monitor]\nstore = \"{store}\"\n");
+            let written = Config::parse(&text);
+            assert_eq!(written.is_ok(), good, "{store}: {:?}", written.err());
+        }
+        // Where there is no monitor, there is no store.
+        assert!(parsed(&["--store=rediss://cache", "--no-monitor"]).is_ok());
+    }
+
     #[test]
     fn an_address_that_others_reach_must_be_wanted() {
         assert!(parsed(&["--listen=0.0.0.0:3000"]).unwrap_err().0.contains("--insecure"));

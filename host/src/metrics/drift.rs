@@ -9,6 +9,7 @@ use modelet::api::metrics::Exposition;
 use modelet::drift::report::{ColumnReport, State};
 use modelet::drift::{Bins, Counts, Special, group_counts, groups, reference_ratios};
 use modelet::signature::{Column, Reference};
+use std::time::Duration;
 
 /// A watched model and how metrics name it.
 struct Watching<'a> {
@@ -28,7 +29,7 @@ impl Watching<'_> {
     }
 }
 
-pub(super) fn render(out: &mut Exposition, subjects: &[Subject<'_>]) {
+pub(super) fn render(out: &mut Exposition, subjects: &[Subject<'_>], windows: &[Duration]) {
     let watching: Vec<Watching<'_>> = subjects
         .iter()
         .filter_map(|subject| {
@@ -51,7 +52,7 @@ pub(super) fn render(out: &mut Exposition, subjects: &[Subject<'_>]) {
         bins(out, &watching, features, name, by);
         reference(out, &watching, features, name, by);
     }
-    computed(out, &watching);
+    computed(out, &watching, windows);
 }
 
 /// The name of a column of predictions.
@@ -169,14 +170,21 @@ fn reference(out: &mut Exposition, watching: &[Watching<'_>], features: bool, na
     }
 }
 
-/// What the monitor found in its last look at the default window.
-fn computed(out: &mut Exposition, watching: &[Watching<'_>]) {
-    let latest: Vec<_> = watching
+/// What the monitor found in its last look at the windows: drift in each,
+/// anything else in the first.
+fn computed(out: &mut Exposition, watching: &[Watching<'_>], windows: &[Duration]) {
+    let looked: Vec<_> = watching
         .iter()
-        .filter_map(|model| Some((model, model.watched.latest()?)))
+        .flat_map(|model| windows.iter().map(move |window| (model, *window)))
+        .filter_map(|(model, window)| Some((model, window, model.watched.latest(window)?.status)))
+        .collect();
+    let latest: Vec<_> = looked
+        .iter()
+        .filter(|(_, window, _)| windows.first() == Some(window))
+        .map(|(model, _, status)| (model, status))
         .collect();
     let columns = |out: &mut Exposition, name: &str, value: &dyn Fn(&ColumnReport) -> Option<f64>| {
-        for (model, status) in &latest {
+        for (model, _, status) in &looked {
             let window = status.report.window.as_ref().map_or("", |window| window.name.as_str());
             let features = status.report.features.iter().map(|column| (column, "feature"));
             let predictions = status.report.predictions.iter().map(|column| (column, "prediction"));

@@ -3,7 +3,8 @@
 //! For each model, version, rule and subject there is at most one alert. It is
 //! *pending* when a window was bad, *firing* when enough of the last were, and
 //! *resolved* when enough clean ones followed. Windows that could not be told
-//! count for neither.
+//! count for neither, but an alert does not outlive what it is about: after
+//! [`Rule::resolve_unknown`] of them in a row it is resolved too, and says so.
 //!
 //! All state is in the store, and is written in the same change as the messages
 //! that it causes: a crash neither loses a message nor writes it twice. Of
@@ -11,8 +12,8 @@
 //! Should two do it all the same, both compute the same messages under the same
 //! names.
 
-use super::config::Config;
-use super::notify::{Notification, Route, Status, routes};
+use super::config::{Config, duration_text};
+use super::notify::{Notification, Resolution, Route, Status, routes};
 use super::outbox::{self, Entry};
 use super::rules::{Evaluation, Finding, Kind, Outcome, Rule, Severity};
 use super::span::{rfc3339, rfc3339_ms};
@@ -69,6 +70,12 @@ pub(super) struct Alert {
     history: Vec<(u64, bool)>,
     /// Clean windows since the last bad one.
     clean: u32,
+    /// Windows since the last one that could be told.
+    #[serde(default)]
+    unknown: u32,
+    /// Why it ended, if it did.
+    #[serde(default)]
+    resolution: Option<Resolution>,
     /// The last one.
     window: (u64, u64),
     pub(super) value: Option<f64>,
@@ -116,6 +123,16 @@ pub struct AlertReport {
     pub window_to: String,
     /// Whether anybody was told that it fires.
     pub notified: bool,
+    /// How many windows after that one could not be told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown_windows: u32,
+    /// Why it ended, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Something to be told.
@@ -141,6 +158,8 @@ impl Alert {
             resolved_ms: None,
             history: Vec::new(),
             clean: 0,
+            unknown: 0,
+            resolution: None,
             window: e.window,
             value: None,
             threshold: None,
@@ -158,15 +177,13 @@ impl Alert {
         }
     }
 
-    /// Takes in what was found in a window, which must be later than any
-    /// before. Says whether the alert ended and that must be told.
+    /// Takes in what was found in a window that could be told, which must be
+    /// later than any before. Says whether the alert ended and that must be told.
     fn step(&mut self, rule: &Rule, finding: &Finding, window: (u64, u64)) -> Option<Tell> {
-        let bad = match finding.outcome {
-            Outcome::Unknown => return None,
-            outcome => outcome == Outcome::Bad,
-        };
+        let bad = finding.outcome == Outcome::Bad;
         let to = window.1;
         self.severity = rule.severity;
+        self.unknown = 0;
         self.window = window;
         self.value = finding.value;
         self.threshold = finding.threshold;
@@ -180,12 +197,13 @@ impl Alert {
         let bad_count = self.history.iter().filter(|(_, bad)| *bad).count() as u32;
         if self.state == Some(AlertState::Firing) {
             if self.clean >= rule.resolve {
-                return self.end(to * 1000);
+                return self.end(Resolution::Recovered, to * 1000);
             }
         } else if bad && bad_count >= rule.fire.bad {
             self.enter(AlertState::Firing, to * 1000);
             self.started_ms = to * 1000;
             self.resolved_ms = None;
+            self.resolution = None;
         } else if bad_count > 0 {
             self.enter(AlertState::Pending, to * 1000);
         } else if let Some(at) = self.resolved_ms {
@@ -196,9 +214,31 @@ impl Alert {
         None
     }
 
-    fn end(&mut self, at_ms: u64) -> Option<Tell> {
+    /// Takes in that a window of its rule, which ended at `to`, could not be
+    /// told. Says whether the alert ended by that and it must be told.
+    fn step_unknown(&mut self, rule: &Rule, to: u64) -> Option<Tell> {
+        if !matches!(self.state, Some(AlertState::Firing | AlertState::Pending)) {
+            return None;
+        }
+        self.unknown = self.unknown.saturating_add(1);
+        let over = rule.resolve_unknown > 0 && self.unknown >= rule.resolve_unknown;
+        if self.state == Some(AlertState::Pending) || !over {
+            return None;
+        }
+        self.summary = format!(
+            "not enough data to tell in {} windows of {} since {}; then it was: {}",
+            self.unknown,
+            duration_text(rule.window),
+            rfc3339(self.window.1),
+            self.summary
+        );
+        self.end(Resolution::InsufficientData, to * 1000)
+    }
+
+    fn end(&mut self, why: Resolution, at_ms: u64) -> Option<Tell> {
         self.enter(AlertState::Resolved, at_ms);
         self.resolved_ms = Some(at_ms);
+        self.resolution = Some(why);
         self.history.clear();
         self.clean = 0;
         self.notified_ms.take().map(|_| Tell::Ended)
@@ -284,6 +324,7 @@ impl Alert {
             window_to: rfc3339(self.window.1),
             started_at: rfc3339_ms(self.started_ms),
             resolved_at: self.resolved_ms.filter(|_| status == Status::Resolved).map(rfc3339_ms),
+            resolution: self.resolution.filter(|_| status == Status::Resolved),
             url: url.map(str::to_owned),
         }
     }
@@ -304,6 +345,8 @@ impl Alert {
             window_from: rfc3339(self.window.0),
             window_to: rfc3339(self.window.1),
             notified: self.notified_ms.is_some(),
+            unknown_windows: self.unknown,
+            resolution: self.resolution.filter(|_| self.state == Some(AlertState::Resolved)),
         })
     }
 }
@@ -450,6 +493,16 @@ impl Alerts {
         applying.map(|rule| (rule.window, rule.delay)).collect()
     }
 
+    /// The confidences that rules on the ground truth of a model ask for.
+    pub fn confidences(&self, model: &str) -> Vec<f64> {
+        let rules = self.rules.iter();
+        let asking = rules.filter(|rule| rule.kind == Kind::Performance && rule.applies_to(model));
+        let mut confidences: Vec<f64> = asking.map(|rule| rule.confidence).collect();
+        confidences.sort_by(f64::total_cmp);
+        confidences.dedup();
+        confidences
+    }
+
     /// The windows that should be evaluated now: the last that has ended, of
     /// each length and delay, unless all its rules have seen it. Begin and end
     /// in seconds since 1970. Windows that were missed are not made up for.
@@ -512,11 +565,22 @@ impl Alerts {
             done.rules += 1;
             seen.insert(rule.name.clone(), to);
             for finding in rule.findings(e) {
+                if finding.outcome == Outcome::Unknown {
+                    continue;
+                }
                 let name = document(&e.model, &e.version, &rule.name, &finding.subject);
                 let alert = alerts
                     .entry(name)
                     .or_insert_with(|| Alert::new(e, rule, &finding.subject));
                 let ended = alert.step(rule, &finding, e.window);
+                if let Some(tell) = ended.or_else(|| alert.due(rule, now_ms)) {
+                    self.tell(alert, rule, tell, now_ms, &mut messages);
+                }
+            }
+            // Also those whose subject the window has nothing of.
+            let untold = |alert: &&mut Alert| alert.rule == rule.name && alert.window.1 < to;
+            for alert in alerts.values_mut().filter(untold) {
+                let ended = alert.step_unknown(rule, to);
                 if let Some(tell) = ended.or_else(|| alert.due(rule, now_ms)) {
                     self.tell(alert, rule, tell, now_ms, &mut messages);
                 }
@@ -570,7 +634,7 @@ impl Alerts {
             for alert in alerts.values_mut() {
                 match self.rule(alert) {
                     _ if abandoned => {
-                        self.finish(alert, "the model is no longer served", now_ms, &mut messages);
+                        self.finish(alert, Resolution::ModelRetired, now_ms, &mut messages);
                     }
                     Some(rule) => {
                         alert.lapse(rule, now_ms);
@@ -578,7 +642,7 @@ impl Alerts {
                             self.tell(alert, rule, tell, now_ms, &mut messages);
                         }
                     }
-                    None => self.finish(alert, "its rule is gone", now_ms, &mut messages),
+                    None => self.finish(alert, Resolution::RuleRemoved, now_ms, &mut messages),
                 }
             }
             let mut changes = self.differences(&before, &mut alerts, now_ms)?;
@@ -620,7 +684,7 @@ impl Alerts {
         let before = alerts.clone();
         let mut messages = Vec::new();
         for alert in alerts.values_mut() {
-            self.finish(alert, "the model is no longer served", now_ms, &mut messages);
+            self.finish(alert, Resolution::ModelRetired, now_ms, &mut messages);
         }
         let mut changes = self.differences(&before, &mut alerts, now_ms)?;
         changes.push((cursors(model, version), None));
@@ -666,10 +730,10 @@ impl Alerts {
         rules.find(|rule| rule.name == alert.rule && rule.kind == alert.kind && rule.applies_to(&alert.model))
     }
 
-    fn finish(&self, alert: &mut Alert, why: &str, now_ms: u64, messages: &mut Vec<Entry>) {
+    fn finish(&self, alert: &mut Alert, why: Resolution, now_ms: u64, messages: &mut Vec<Entry>) {
         if alert.state == Some(AlertState::Firing) {
-            let tell = alert.end(now_ms);
-            alert.summary = why.to_owned();
+            let tell = alert.end(why, now_ms);
+            alert.summary = why.words().to_owned();
             if let Some(tell) = tell {
                 let rule = self.rules.iter().find(|rule| rule.name == alert.rule);
                 let rule = rule.cloned().unwrap_or_else(|| Rule::new(alert.kind));

@@ -38,8 +38,10 @@ pub struct MonitorConfig {
     /// lose. Default: 5 s.
     #[serde(serialize_with = "as_text")]
     pub flush: Duration,
-    /// The windows that are reported, multiples of the bucket; the first is
-    /// that of `GET /drift` when none is asked for. Default: 1 h, 5 m, 24 h.
+    /// The windows that are looked at all the time, multiples of the bucket:
+    /// `GET /drift` has a line on each and `GET /metrics` its figures. The first
+    /// is the one that `GET /drift` is about when none is asked for. Default:
+    /// 1 h, 5 m, 24 h.
     #[serde(serialize_with = "as_texts")]
     pub windows: Vec<Duration>,
     /// Where state is kept: a file, or `redis://...`. Default: none, so that
@@ -52,6 +54,8 @@ pub struct MonitorConfig {
     pub thresholds: Thresholds,
     /// `[monitor.feedback]`: ground truth.
     pub feedback: FeedbackConfig,
+    /// `[monitor.observe]`: counts of other homes.
+    pub observe: ObserveConfig,
     /// The default rules as `[[monitor.rules]]` changed them, and further ones.
     pub rules: Vec<Rule>,
 }
@@ -67,6 +71,7 @@ impl Default for MonitorConfig {
             retention: Retention::default(),
             thresholds: Thresholds::default(),
             feedback: FeedbackConfig::default(),
+            observe: ObserveConfig::default(),
             rules: Rule::defaults(),
         }
     }
@@ -111,6 +116,14 @@ impl Default for FeedbackConfig {
             keep: Duration::from_secs(7 * 86_400),
         }
     }
+}
+
+/// `[monitor.observe]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ObserveConfig {
+    /// The origins, such as `https://app.example.org`, whose pages may post to
+    /// `/observe`; browsers keep the pages of others from it. Default: none.
+    pub origins: Vec<String>,
 }
 
 /// `[notify]`

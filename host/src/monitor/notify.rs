@@ -36,6 +36,34 @@ impl Status {
     }
 }
 
+/// Why an alert ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// Its rule found enough clean windows.
+    Recovered,
+    /// So many windows could not be told that it is not known whether it still
+    /// holds.
+    InsufficientData,
+    /// Its rule is gone from the configuration, is off, or no longer for the
+    /// model.
+    RuleRemoved,
+    /// The model is no longer served.
+    ModelRetired,
+}
+
+impl Resolution {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Resolution::Recovered => "it recovered",
+            Resolution::InsufficientData => "not enough data to tell",
+            Resolution::RuleRemoved => "its rule is gone",
+            Resolution::ModelRetired => "the model is no longer served",
+        }
+    }
+}
+
 /// Tells that an alert began or ended. This is also the JSON that generic
 /// webhooks are sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +107,9 @@ pub struct Notification {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<String>,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
     /// Where more is to be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -89,8 +120,13 @@ impl Notification {
     pub fn title(&self) -> String {
         let on = self.subject.as_ref().map_or(String::new(), |s| format!(" on {s}"));
         let again = if self.repeat { " still" } else { "" };
+        // That it recovered is what everybody takes an end for.
+        let why = match self.resolution {
+            None | Some(Resolution::Recovered) => String::new(),
+            Some(why) => format!(" ({})", why.words()),
+        };
         let line = format!(
-            "[{}] {} {}:{again} {}{on}",
+            "[{}] {} {}:{again} {}{on}{why}",
             self.status.name(),
             self.model,
             self.model_version,
@@ -258,6 +294,7 @@ pub(crate) mod tests {
             window_to: rfc3339(3_600_000),
             started_at: rfc3339(3_600_000),
             resolved_at: (status == Status::Resolved).then(|| rfc3339(7_200_500)),
+            resolution: (status == Status::Resolved).then_some(Resolution::Recovered),
             url: Some("https://models.example.org".into()),
         }
     }

@@ -6,9 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of what [`Observed::to_bytes`] writes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
+
+const MILLION: f64 = 1e6;
+
+/// A number to six digits.
+fn significant(number: f64) -> f64 {
+    format!("{number:.5e}").parse().unwrap_or(number)
+}
 
 /// Observations and traffic. They merge by addition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +37,16 @@ pub struct Traffic {
     /// Requests by the time from head to answer: for each of
     /// [`LATENCY_BUCKETS_S`] and one beyond. Empty before the first.
     pub latency: Vec<u64>,
+    /// Requests that were not counted, because their collector was told to
+    /// count a sample, in millionths: what the counted ones stand for beside
+    /// themselves.
+    pub unsampled: u64,
+}
+
+/// The upper edges of the latency's buckets in milliseconds, but for the last
+/// bucket, which has none. Exactly the numbers that one writes for them.
+pub fn latency_edges_ms() -> impl Iterator<Item = f64> {
+    LATENCY_BUCKETS_S.iter().map(|bound| (bound * 1e9).round() / 1e6)
 }
 
 impl Observed {
@@ -77,6 +94,7 @@ impl Observed {
                 statuses: less(&self.traffic.statuses, &earlier.traffic.statuses),
                 failures: less(&self.traffic.failures, &earlier.traffic.failures),
                 latency: list(&self.traffic.latency, &earlier.traffic.latency),
+                unsampled: self.traffic.unsampled.saturating_sub(earlier.traffic.unsampled),
             },
         }
     }
@@ -104,9 +122,13 @@ impl Observed {
 /// Where the statuses of answers are not known one by one, their hundred
 /// stands for them. Their latency is another than the host's (of the prediction
 /// alone), so it is not mixed with it.
-impl From<&delta::Observed> for Observed {
-    fn from(observed: &delta::Observed) -> Observed {
+impl From<&delta::Delta> for Observed {
+    fn from(delta: &delta::Delta) -> Observed {
+        let observed = &delta.observed;
         let requests = &observed.requests;
+        let counted = requests.answered + requests.rejected + requests.failed;
+        // A float beyond the integers becomes the largest of them.
+        let unsampled = (counted as f64 * (1.0 / delta.origin.sample - 1.0) * MILLION).round() as u64;
         let statuses = [
             (200, requests.answered),
             (400, requests.rejected),
@@ -116,6 +138,7 @@ impl From<&delta::Observed> for Observed {
             counts: observed.counts.clone(),
             traffic: Traffic {
                 statuses: statuses.into_iter().filter(|(_, count)| *count > 0).collect(),
+                unsampled,
                 ..Traffic::default()
             },
         }
@@ -134,6 +157,16 @@ impl Traffic {
             *sum = sum.saturating_add(*count);
         }
         self.add_latency(&other.latency);
+        self.unsampled = self.unsampled.saturating_add(other.unsampled);
+    }
+
+    /// The share of the requests that were counted, in (0, 1]; to six digits.
+    pub fn sample(&self) -> f64 {
+        let counted = self.requests() as f64;
+        match self.unsampled {
+            0 => 1.0,
+            unsampled => significant(counted / (counted + unsampled as f64 / MILLION)),
+        }
     }
 
     /// Adds a histogram of latencies.
@@ -149,8 +182,10 @@ impl Traffic {
     /// Requests by latency: the upper edge of each bucket in milliseconds, the
     /// last one infinite, and how many fell into it.
     pub fn latency_ms(&self) -> Vec<(f64, u64)> {
-        let edges = LATENCY_BUCKETS_S.iter().map(|bound| bound * 1e3);
-        edges.chain([f64::INFINITY]).zip(self.latency.iter().copied()).collect()
+        latency_edges_ms()
+            .chain([f64::INFINITY])
+            .zip(self.latency.iter().copied())
+            .collect()
     }
 
     /// All requests.
@@ -218,6 +253,42 @@ mod tests {
         near(0.9, 0.05);
         near(0.95, 750.0);
         assert_eq!(Traffic::default().percentile_ms(0.5), None);
+    }
+
+    #[test]
+    fn samples_add_up() {
+        let delta = |sample: f64, answered: u64| delta::Delta {
+            origin: delta::Origin {
+                model: String::new(),
+                instance: String::new(),
+                sequence: 1,
+                source: "spin".into(),
+                sample,
+            },
+            observed: delta::Observed {
+                requests: delta::Requests {
+                    answered,
+                    ..delta::Requests::default()
+                },
+                ..delta::Observed::default()
+            },
+        };
+        let sample = |deltas: &[(f64, u64)]| {
+            let mut sum = Observed::default();
+            for (sample, answered) in deltas {
+                sum.merge(&Observed::from(&delta(*sample, *answered)));
+            }
+            sum.traffic.sample()
+        };
+        assert_eq!(sample(&[]), 1.0);
+        assert_eq!(sample(&[(1.0, 7)]), 1.0);
+        assert_eq!(sample(&[(0.3, 1), (0.3, 2), (0.3, 100)]), 0.3);
+        assert_eq!(sample(&[(0.001, 1)]), 0.001);
+        // 100 of 100 and 100 of 1,000.
+        assert_eq!(sample(&[(1.0, 100), (0.1, 100)]), 0.181818);
+        // Whatever is sent, it is a share.
+        let most = sample(&[(f64::MIN_POSITIVE, 1 << 40), (0.5, 1 << 40)]);
+        assert!(most > 0.0 && most <= 1.0, "{most}");
     }
 
     #[test]

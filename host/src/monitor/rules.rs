@@ -7,8 +7,9 @@
 //! [`alerts`](super::alerts).
 
 use super::config::as_text;
+use super::observed::latency_edges_ms;
 use modelet::drift::report::{ColumnReport, QualityState, Report, ShareReport, State};
-use modelet::drift::stats::wilson;
+use modelet::drift::stats::binomial_greater;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,9 @@ pub enum Kind {
     /// Bad: the report says so, and one of the shares exceeds the reference's
     /// by the rule's threshold where it has one.
     DataQuality,
-    /// A percentile of the latency. Threshold in milliseconds.
+    /// A percentile of the latency. Threshold in milliseconds, one of the
+    /// edges of the histogram, so that it is exact how many requests took
+    /// longer; see [`check_latency`].
     Latency,
     /// Requests that ended in an error of the server, as a share of all.
     ErrorRate,
@@ -60,6 +63,16 @@ impl Kind {
         ("no_data", Kind::NoData),
         ("new_patterns", Kind::NewPatterns),
     ];
+
+    /// Whether it is about a rate or a figure that must be beyond the threshold
+    /// with [`Rule::confidence`]. The tests of drift and data quality, and the
+    /// limit of the CUSUM, have their own levels.
+    pub fn has_confidence(self) -> bool {
+        match self {
+            Kind::Latency | Kind::ErrorRate | Kind::RejectedRate | Kind::Performance | Kind::NewPatterns => true,
+            Kind::FeatureDrift | Kind::PredictionDrift | Kind::DataQuality | Kind::Cusum | Kind::NoData => false,
+        }
+    }
 
     /// Its name, as it is configured.
     pub fn name(self) -> &'static str {
@@ -202,13 +215,17 @@ pub struct Rule {
     /// tell. Default: 100; 0 for drift and data quality, where
     /// `monitor.thresholds.rows_min` holds.
     pub min_count: u64,
-    /// How sure one must be that a rate is beyond the threshold, one-sided, in
-    /// [0.5, 1). Default: 0.95.
+    /// How sure one must be that a rate, a percentile or a figure of the ground
+    /// truth is beyond the threshold, one-sided, in [0.5, 1); see
+    /// [`Kind::has_confidence`]. Default: 0.99.
     pub confidence: f64,
     /// How many windows must be bad. Default: 2 of 3; `cusum`: 1 of 1.
     pub fire: Fire,
     /// How many clean ones in a row resolve. Default: 2.
     pub resolve: u32,
+    /// How many windows in a row that can't be told resolve too, because
+    /// nothing is left to say that it is still so; 0: none ever do. Default: 12.
+    pub resolve_unknown: u32,
     /// The least time between notifications that an alert began firing; one
     /// that is due earlier waits, and is left out if the alert ends meanwhile.
     /// Default: 1 h.
@@ -262,12 +279,15 @@ impl Rule {
                 FeatureDrift | PredictionDrift | DataQuality | NoData => 0,
                 _ => 100,
             },
-            confidence: 0.95,
+            // Of 2,016 windows of five minutes in a week about one pair within
+            // three is bad by chance alone where this is 0.985.
+            confidence: 0.99,
             fire: match kind {
                 Cusum => Fire { bad: 1, of: 1 },
                 _ => Fire { bad: 2, of: 3 },
             },
             resolve: 2,
+            resolve_unknown: 12,
             cooldown: Duration::from_secs(HOUR),
             repeat: Duration::from_secs(24 * HOUR),
             severity: match kind {
@@ -338,6 +358,12 @@ impl Rule {
                 },
             }],
         }
+    }
+
+    /// Whether so many of `total` are, with the rule's confidence, more than
+    /// that share of all.
+    fn exceeds(&self, count: u64, total: u64, share: f64) -> bool {
+        count as f64 > share * total as f64 && binomial_greater(count, total, share) <= 1.0 - self.confidence
     }
 
     fn columns<'a>(
@@ -414,11 +440,13 @@ impl Rule {
         let rows = rows.max(count);
         let usual = unseen.reference_share + beyond.reference_share;
         let threshold = self.threshold.unwrap_or(0.05);
-        let (low, _) = wilson(count as f64, rows as f64, z(self.confidence));
         let share = count as f64 / rows.max(1) as f64;
         Finding {
             subject: column.name.clone(),
-            outcome: Outcome::when(rows >= self.min_count.max(1), low > usual + threshold),
+            outcome: Outcome::when(
+                rows >= self.min_count.max(1),
+                self.exceeds(count, rows, usual + threshold),
+            ),
             value: Some(share),
             threshold: Some(usual + threshold),
             summary: format!(
@@ -434,22 +462,28 @@ impl Rule {
         let value = self.percentile.of(e).filter(|value| value.is_finite())?;
         let threshold = self.threshold.unwrap_or(100.0);
         let total: u64 = e.latency.iter().map(|(_, count)| count).sum();
-        // A bucket that the threshold falls into counts as fast.
-        let mut lower = 0.0;
-        let mut slow = 0;
-        for &(upper, count) in &e.latency {
-            if lower >= threshold {
-                slow += count;
-            }
-            lower = upper;
-        }
-        let sure = total == 0 || wilson(slow as f64, total as f64, z(self.confidence)).0 > self.percentile.above();
+        let fast: u64 = e
+            .latency
+            .iter()
+            .filter(|(upper, _)| *upper <= threshold)
+            .map(|(_, count)| count)
+            .sum();
+        let slow = total - fast;
+        let beyond = latency_edges_ms().last().is_some_and(|last| value >= last);
         Some(Finding {
             subject: String::new(),
-            outcome: Outcome::when(e.requests >= self.min_count.max(1), value > threshold && sure),
+            outcome: Outcome::when(
+                total >= self.min_count.max(1),
+                self.exceeds(slow, total, self.percentile.above()),
+            ),
             value: Some(value),
             threshold: Some(threshold),
-            summary: format!("{} {value:.1} ms over {} requests", self.percentile, e.requests),
+            summary: format!(
+                "{}{} {value:.1} ms: {} of {total} requests took more than {threshold} ms",
+                self.percentile,
+                if beyond { " above" } else { "" },
+                percent(slow as f64 / total.max(1) as f64),
+            ),
         })
     }
 
@@ -457,10 +491,9 @@ impl Rule {
         let threshold = self.threshold.unwrap_or(0.01);
         let count = count.min(total);
         let share = count as f64 / total.max(1) as f64;
-        let (low, _) = wilson(count as f64, total as f64, z(self.confidence));
         Finding {
             subject: String::new(),
-            outcome: Outcome::when(total >= self.min_count.max(1), low > threshold),
+            outcome: Outcome::when(total >= self.min_count.max(1), self.exceeds(count, total, threshold)),
             value: Some(share),
             threshold: Some(threshold),
             summary: format!("{} {what} ({count} of {total})", percent(share)),
@@ -481,19 +514,14 @@ impl Rule {
             true => baseline + allowed,
             false => baseline - allowed,
         });
-        let (mut low, mut high) = (metric.low, metric.high);
-        if of.share && (low.is_none() || high.is_none()) && known {
-            let right = (metric.value.clamp(0.0, 1.0) * metric.rows as f64).round() as u64;
-            let (from, to) = wilson(right as f64, metric.rows as f64, z(self.confidence));
-            (low, high) = (Some(from), Some(to));
-        }
-        let bad = limit.is_some_and(|limit| match of.lower_is_better {
-            true => low.unwrap_or(metric.value) > limit,
-            false => high.unwrap_or(metric.value) < limit,
+        let bounds = metric.bounds.iter().find(|b| b.confidence == self.confidence);
+        let bad = limit.zip(bounds).map(|(limit, bounds)| match of.lower_is_better {
+            true => bounds.low > limit,
+            false => bounds.high < limit,
         });
         Some(Finding {
             subject: String::new(),
-            outcome: Outcome::when(known && baseline.is_some(), bad),
+            outcome: bad.map_or(Outcome::Unknown, |bad| Outcome::when(known, bad)),
             value: Some(metric.value).filter(|value| value.is_finite()),
             threshold: limit,
             summary: format!(
@@ -521,6 +549,25 @@ impl Rule {
     }
 }
 
+/// Whether a threshold of the latency, in milliseconds, can be told from the
+/// histogram: of requests in the bucket around any other number it is not known
+/// which of them took longer.
+///
+/// # Errors
+/// When it can't; the text says what is accepted.
+pub fn check_latency(threshold_ms: f64) -> Result<(), String> {
+    match latency_edges_ms().any(|edge| edge == threshold_ms) {
+        true => Ok(()),
+        false => {
+            let edges: Vec<String> = latency_edges_ms().map(|edge| edge.to_string()).collect();
+            Err(format!(
+                "an edge of the latency's histogram in milliseconds, one of {},",
+                edges.join(", ")
+            ))
+        }
+    }
+}
+
 /// A figure of the ground truth that a rule can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -531,35 +578,32 @@ pub struct Metric {
     /// It is in the unit of the target, so that thresholds are shares of the
     /// baseline.
     pub relative: bool,
-    /// It is a share of its rows, so that Wilson's bounds hold for it.
-    pub share: bool,
 }
 
 /// The figures that a rule can look at.
 pub const METRICS: [Metric; 14] = {
-    const fn metric(name: &'static str, lower_is_better: bool, relative: bool, share: bool) -> Metric {
+    const fn metric(name: &'static str, lower_is_better: bool, relative: bool) -> Metric {
         Metric {
             name,
             lower_is_better,
             relative,
-            share,
         }
     }
     [
-        metric("accuracy", false, false, true),
-        metric("precision", false, false, true),
-        metric("recall", false, false, true),
-        metric("f1", false, false, false),
-        metric("precision_macro", false, false, false),
-        metric("recall_macro", false, false, false),
-        metric("f1_macro", false, false, false),
-        metric("auc", false, false, false),
-        metric("log_loss", true, false, false),
-        metric("brier", true, false, false),
-        metric("calibration_error", true, false, false),
-        metric("mae", true, true, false),
-        metric("rmse", true, true, false),
-        metric("r2", false, false, false),
+        metric("accuracy", false, false),
+        metric("precision", false, false),
+        metric("recall", false, false),
+        metric("f1", false, false),
+        metric("precision_macro", false, false),
+        metric("recall_macro", false, false),
+        metric("f1_macro", false, false),
+        metric("auc", false, false),
+        metric("log_loss", true, false),
+        metric("brier", true, false),
+        metric("calibration_error", true, false),
+        metric("mae", true, true),
+        metric("rmse", true, true),
+        metric("r2", false, false),
     ]
 };
 
@@ -592,9 +636,8 @@ pub struct Evaluation {
     pub p95_ms: Option<f64>,
     /// Its 99th percentile.
     pub p99_ms: Option<f64>,
-    /// The latency's buckets in order: upper edge in milliseconds (the last
-    /// may be infinite) and count. May be empty; then the percentile alone is
-    /// held against the threshold, without a confidence bound.
+    /// The latency's buckets in order: upper edge in milliseconds, of the last
+    /// one infinite, and count.
     pub latency: Vec<(f64, u64)>,
     /// What the labels say.
     pub truth: Option<Truth>,
@@ -620,13 +663,22 @@ pub struct MetricValue {
     pub value: f64,
     /// What it was before the model was put to use.
     pub baseline: Option<f64>,
-    /// Lower confidence bound. Without it Wilson's is taken for shares
-    /// (`accuracy`, `precision`, `recall`), and for others the value itself.
-    pub low: Option<f64>,
-    /// Upper confidence bound; likewise.
-    pub high: Option<f64>,
+    /// Its bounds for each confidence that a rule has.
+    pub bounds: Vec<Bounds>,
     /// Labels that it was computed from.
     pub rows: u64,
+}
+
+/// How sure one may be that a figure is not worse, or not better, than it
+/// seems: one-sided, and with what the baseline may be off by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// As [`Rule::confidence`] has it.
+    pub confidence: f64,
+    /// The figure is this sure to be above.
+    pub low: f64,
+    /// It is this sure to be below.
+    pub high: f64,
 }
 
 /// A cumulated sum.
@@ -646,7 +698,8 @@ pub enum Outcome {
     Bad,
     /// Within.
     Clean,
-    /// There is too little to tell; neither fires nor resolves.
+    /// There is too little to tell: nothing fires, and nothing resolves until
+    /// [`Rule::resolve_unknown`] such windows have come one after the other.
     Unknown,
 }
 
@@ -700,6 +753,7 @@ pub fn z(confidence: f64) -> f64 {
 pub(crate) mod tests {
     use super::*;
     use modelet::drift::report::{ColumnKind, DriftFigures, Quality, Test, Thresholds};
+    use modelet::drift::stats::wilson;
 
     pub(crate) fn share(count: u64, share: f64, reference_share: f64, state: QualityState) -> ShareReport {
         ShareReport {
@@ -835,10 +889,12 @@ pub(crate) mod tests {
             Case(Kind::ErrorRate, 0, 0, Unknown),
             Case(Kind::ErrorRate, 99, 99, Unknown),
             Case(Kind::ErrorRate, 2, 100, Clean),
-            // 4 %, of which one is 95 % sure to be above 1.8 %.
-            Case(Kind::ErrorRate, 4, 100, Bad),
-            Case(Kind::ErrorRate, 120, 10_000, Bad),
-            Case(Kind::ErrorRate, 105, 10_000, Clean),
+            // Of 100 requests 4 errors are by chance once in 54 times where the
+            // rate is 1 %, 5 once in 290.
+            Case(Kind::ErrorRate, 4, 100, Clean),
+            Case(Kind::ErrorRate, 5, 100, Bad),
+            Case(Kind::ErrorRate, 130, 10_000, Bad),
+            Case(Kind::ErrorRate, 120, 10_000, Clean),
             Case(Kind::RejectedRate, 5, 100, Clean),
             Case(Kind::RejectedRate, 20, 100, Bad),
         ] {
@@ -863,7 +919,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn latency_is_held_against_its_buckets_where_there_are_any() {
+    fn latency_is_held_against_the_buckets_beyond_the_threshold() {
         use Outcome::*;
         let e = |requests, p95, latency: &[(f64, u64)]| Evaluation {
             requests,
@@ -875,15 +931,24 @@ pub(crate) mod tests {
         for Case(e, expected) in [
             Case(e(1000, None, &[]), None),
             Case(e(1000, Some(f64::NAN), &[]), None),
-            Case(e(50, Some(500.0), &[]), Some(Unknown)),
-            Case(e(1000, Some(99.0), &[]), Some(Clean)),
-            Case(e(1000, Some(101.0), &[]), Some(Bad)),
+            Case(e(1000, Some(500.0), &[]), Some(Unknown)),
+            Case(e(50, Some(500.0), &[(f64::INFINITY, 50)]), Some(Unknown)),
+            Case(e(1000, Some(99.0), &[(100.0, 1000), (f64::INFINITY, 0)]), Some(Clean)),
+            Case(e(1000, Some(101.0), &[(f64::INFINITY, 1000)]), Some(Bad)),
             // 5.5 % slow of 1,000 may be 5 % by chance, 8 % may not.
             Case(e(1000, Some(101.0), &[(100.0, 945), (f64::INFINITY, 55)]), Some(Clean)),
             Case(e(1000, Some(101.0), &[(100.0, 920), (f64::INFINITY, 80)]), Some(Bad)),
             Case(
-                e(1000, Some(101.0), &[(80.0, 900), (120.0, 99), (f64::INFINITY, 1)]),
+                e(1000, Some(60.0), &[(50.0, 900), (100.0, 99), (f64::INFINITY, 1)]),
                 Some(Clean),
+            ),
+            Case(
+                e(
+                    1000,
+                    Some(240.0),
+                    &[(50.0, 800), (100.0, 100), (250.0, 100), (f64::INFINITY, 0)],
+                ),
+                Some(Bad),
             ),
         ] {
             let found = Rule::new(Kind::Latency).findings(&e);
@@ -892,48 +957,113 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_confidence_of_a_rule_decides_on_rates_and_percentiles() {
+        let of = |kind: Kind, confidence: f64, e: &Evaluation| {
+            let rule = Rule {
+                confidence,
+                ..Rule::new(kind)
+            };
+            rule.findings(e)[0].outcome
+        };
+        // Chances of 1.8 %, 0.4 % and 2 % where the rate is the threshold.
+        let e = Evaluation {
+            requests: 100,
+            errors: 4,
+            rows: 930,
+            rejected: 70,
+            p95_ms: Some(120.0),
+            latency: vec![(100.0, 935), (f64::INFINITY, 65)],
+            ..Evaluation::default()
+        };
+        for kind in [Kind::ErrorRate, Kind::RejectedRate, Kind::Latency] {
+            assert_eq!(of(kind, 0.95, &e), Outcome::Bad, "{kind:?}");
+            assert_eq!(of(kind, 0.999, &e), Outcome::Clean, "{kind:?}");
+        }
+    }
+
+    /// For each threshold that is accepted: requests that took just as long
+    /// are fast, and those that took a nanosecond longer are slow.
+    #[test]
+    fn every_threshold_of_the_latency_that_is_accepted_can_fire() {
+        use crate::monitor::observed::Traffic;
+        use modelet::drift::delta::latency_bucket;
+        let mut edges = 0;
+        for threshold in latency_edges_ms() {
+            check_latency(threshold).unwrap();
+            edges += 1;
+            let ns = (threshold * 1e6).round() as u64;
+            for (ns, expected) in [(ns, Outcome::Clean), (ns + 1, Outcome::Bad)] {
+                let mut buckets = vec![0; latency_edges_ms().count() + 1];
+                buckets[latency_bucket(ns)] = 1000;
+                let mut traffic = Traffic::default();
+                traffic.add_latency(&buckets);
+                let e = Evaluation {
+                    requests: 1000,
+                    p95_ms: traffic.percentile_ms(0.95),
+                    latency: traffic.latency_ms(),
+                    ..Evaluation::default()
+                };
+                let rule = Rule {
+                    threshold: Some(threshold),
+                    ..Rule::new(Kind::Latency)
+                };
+                assert_eq!(rule.findings(&e)[0].outcome, expected, "{threshold} ms, {ns} ns");
+            }
+        }
+        assert_eq!(edges, 20);
+        assert_eq!(
+            check_latency(20.0).unwrap_err(),
+            "an edge of the latency's histogram in milliseconds, one of 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, \
+             10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000,"
+        );
+        assert!(check_latency(60_000.0).is_err());
+    }
+
+    #[test]
     fn performance_must_be_surely_worse_than_the_baseline_allows() {
         use Outcome::*;
-        let figure = |value, baseline, rows| MetricValue {
-            value,
-            baseline,
-            low: None,
-            high: None,
-            rows,
+        // Two standard errors at 0.95, one at 0.8.
+        let figure = |value, baseline, rows| {
+            let error = 0.5 / f64::sqrt(rows as f64);
+            let bounds = [(0.8, 1.0), (0.95, 2.0)].map(|(confidence, errors)| Bounds {
+                confidence,
+                low: value - errors * error,
+                high: value + errors * error,
+            });
+            MetricValue {
+                value,
+                baseline,
+                bounds: bounds.to_vec(),
+                rows,
+            }
         };
         struct Case(&'static str, MetricValue, Outcome);
-        for Case(metric, value, expected) in [
-            Case("accuracy", figure(0.5, Some(0.9), 99), Unknown),
-            Case("accuracy", figure(0.5, None, 1000), Unknown),
-            Case("accuracy", figure(f64::NAN, Some(0.9), 1000), Unknown),
-            Case("accuracy", figure(0.86, Some(0.9), 1000), Clean),
-            // 8 points down; of 100 labels that may be chance.
-            Case("accuracy", figure(0.82, Some(0.9), 100), Clean),
-            Case("accuracy", figure(0.82, Some(0.9), 1000), Bad),
-            Case("accuracy", figure(0.99, Some(0.9), 1000), Clean),
-            Case("log_loss", figure(0.44, Some(0.4), 1000), Clean),
-            Case("log_loss", figure(0.46, Some(0.4), 1000), Bad),
-            Case("rmse", figure(10.9, Some(10.0), 1000), Clean),
-            Case("rmse", figure(11.1, Some(10.0), 1000), Bad),
-            Case(
-                "rmse",
-                MetricValue {
-                    low: Some(10.5),
-                    ..figure(11.1, Some(10.0), 1000)
-                },
-                Clean,
-            ),
-            Case(
-                "auc",
-                MetricValue {
-                    high: Some(0.89),
-                    ..figure(0.8, Some(0.9), 1000)
-                },
-                Clean,
-            ),
+        let sure = 0.95;
+        for (confidence, Case(metric, value, expected)) in [
+            (sure, Case("accuracy", figure(0.5, Some(0.9), 99), Unknown)),
+            (sure, Case("accuracy", figure(0.5, None, 1000), Unknown)),
+            (sure, Case("accuracy", figure(f64::NAN, Some(0.9), 1000), Unknown)),
+            (sure, Case("accuracy", figure(0.86, Some(0.9), 10_000), Clean)),
+            // 8 points down: of 100 labels that may be chance, of 10,000 not.
+            (sure, Case("accuracy", figure(0.82, Some(0.9), 100), Clean)),
+            (sure, Case("accuracy", figure(0.82, Some(0.9), 10_000), Bad)),
+            // 3 points too many, with a standard error of 2.
+            (sure, Case("accuracy", figure(0.82, Some(0.9), 625), Clean)),
+            (0.8, Case("accuracy", figure(0.82, Some(0.9), 625), Bad)),
+            (0.99, Case("accuracy", figure(0.1, Some(0.9), 10_000), Unknown)),
+            (sure, Case("accuracy", figure(0.99, Some(0.9), 10_000), Clean)),
+            (sure, Case("log_loss", figure(0.44, Some(0.4), 10_000), Clean)),
+            (sure, Case("log_loss", figure(0.47, Some(0.4), 10_000), Bad)),
+            (sure, Case("log_loss", figure(0.47, Some(0.4), 1000), Clean)),
+            (sure, Case("rmse", figure(10.9, Some(10.0), 10_000), Clean)),
+            (sure, Case("rmse", figure(11.1, Some(10.0), 10_000), Bad)),
+            (sure, Case("rmse", figure(11.1, Some(10.0), 64), Unknown)),
+            (0.8, Case("rmse", figure(11.01, Some(10.0), 400), Clean)),
+            (sure, Case("auc", figure(0.8, Some(0.9), 10_000), Bad)),
         ] {
             let rule = Rule {
                 metric: metric.into(),
+                confidence,
                 ..Rule::new(Kind::Performance)
             };
             let told = format!("{metric} {value:?}");

@@ -8,9 +8,10 @@ use super::rules;
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
-use modelet::drift::report::{Report, Thresholds, Window};
+use modelet::drift::report::{QualityState, Report, State, Thresholds, Window};
 use modelet::drift::stats;
-use modelet::drift::truth::{self, Estimate, Performance, Sums};
+use modelet::drift::truth::{self, Estimate, Judge, Performance, Sums};
+use modelet::signature::Manifest;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,6 +34,13 @@ pub struct Question {
     pub source: Option<String>,
 }
 
+impl Question {
+    /// About a window, all that is trusted.
+    pub fn of(window: Duration) -> Question {
+        Question { window, source: None }
+    }
+}
+
 /// The whole answer. Its members begin with those of
 /// [`Report`], as `modelet drift --json` has them.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +61,43 @@ pub struct Status {
     pub performance: PerformanceStatus,
     /// The alerts of the model, those that fire first.
     pub alerts: Vec<AlertReport>,
+    /// The windows that are looked at all the time, in short.
+    pub windows: Vec<WindowStatus>,
+}
+
+/// A window that is looked at all the time: what was found when it last was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WindowStatus {
+    /// Its length, as `?window=` takes it, and its ends.
+    #[serde(flatten)]
+    pub window: Window,
+    /// The worst of the columns.
+    pub state: State,
+    /// Whether a column drifted beyond its threshold.
+    pub alert: bool,
+    /// The quality of the data.
+    pub quality: QualityState,
+    /// Rows answered.
+    pub rows: u64,
+    /// Rows rejected.
+    pub rejected: u64,
+    /// The report in a sentence or two.
+    pub verdict: String,
+}
+
+impl Status {
+    /// The report in short; none if it is of no window.
+    pub fn short(&self) -> Option<WindowStatus> {
+        Some(WindowStatus {
+            window: self.report.window.clone()?,
+            state: self.report.state,
+            alert: self.report.alert,
+            quality: self.report.quality,
+            rows: self.report.rows,
+            rejected: self.report.rejected,
+            verdict: self.report.verdict.clone(),
+        })
+    }
 }
 
 /// The rows of a source.
@@ -64,8 +109,27 @@ pub struct SourceStatus {
     pub rows: u64,
     /// Rows rejected.
     pub rejected: u64,
+    /// Requests that were counted.
+    pub requests: u64,
+    /// Their share of all requests of the source, in (0, 1]: below 1 where
+    /// collectors were told to count a sample. No count here is scaled by it.
+    pub sample: f64,
     /// Whether they are part of the report.
     pub included: bool,
+}
+
+/// Names the sources whose counts are a sample, where there are any.
+fn sampled(sources: &[SourceStatus]) -> Option<String> {
+    let told: Vec<String> = sources
+        .iter()
+        .filter(|source| source.included && source.sample < 1.0)
+        .map(|source| {
+            let percent = (source.sample * 1e4).round() / 1e2;
+            format!("{percent} % of the requests of {}", source.source)
+        })
+        .collect();
+    let counted = told.join(", ");
+    (!told.is_empty()).then(|| format!("Counts are of a sample: {counted}."))
 }
 
 /// What label and score are held against.
@@ -94,8 +158,11 @@ pub enum PredictionReference {
 /// Requests for predictions in the window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrafficStatus {
-    /// All of them.
+    /// All of them that were counted.
     pub requests: u64,
+    /// Their share of all that there were, in (0, 1]; see
+    /// [`SourceStatus::sample`].
+    pub sample: f64,
     /// By the second.
     pub requests_per_s: f64,
     /// Rows, answered and rejected, by the second.
@@ -125,6 +192,7 @@ impl TrafficStatus {
         let server_errors = traffic.of_class(5);
         TrafficStatus {
             requests,
+            sample: traffic.sample(),
             requests_per_s: requests as f64 / seconds,
             rows_per_s: rows as f64 / seconds,
             client_errors: traffic.of_class(4),
@@ -221,17 +289,23 @@ impl Watched {
         let first = window.first.unwrap_or(window.from).max(window.from);
         let seconds = window.to.min(span::now()).saturating_sub(first);
         let host_rows = window.sources.get("host").map_or(0, |host| host.counts.answered);
+        let sources: Vec<SourceStatus> = window
+            .sources
+            .iter()
+            .map(|(name, observed)| SourceStatus {
+                source: name.clone(),
+                rows: observed.counts.answered,
+                rejected: observed.counts.rejected,
+                requests: observed.traffic.requests(),
+                sample: observed.traffic.sample(),
+                included: included(name),
+            })
+            .collect();
+        if let Some(sentence) = sampled(&sources) {
+            report.verdict = format!("{} {sentence}", report.verdict);
+        }
         Ok(Status {
-            sources: window
-                .sources
-                .iter()
-                .map(|(name, observed)| SourceStatus {
-                    source: name.clone(),
-                    rows: observed.counts.answered,
-                    rejected: observed.counts.rejected,
-                    included: included(name),
-                })
-                .collect(),
+            sources,
             prediction_reference: self.prediction_reference(),
             latency: observed.traffic.latency_ms(),
             traffic: TrafficStatus::new(
@@ -242,45 +316,26 @@ impl Watched {
             performance: self.performance(window.from, window.to, host_rows, counts.columns.last())?,
             report,
             alerts: Vec::new(),
+            windows: Vec::new(),
         })
     }
 
-    /// What rules look at of a window that has ended.
+    /// What rules look at of a window that has ended; `confidences` are those
+    /// that the rules have.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn evaluation(&self, span: &Span, thresholds: &Thresholds) -> Result<rules::Evaluation> {
+    pub fn evaluation(&self, span: &Span, thresholds: &Thresholds, confidences: &[f64]) -> Result<rules::Evaluation> {
         let status = self.status_of(span, None, thresholds)?;
         let performance = &status.performance;
+        let metrics = match self.judge() {
+            Some(judge) => metric_values(judge, &self.sums(span.from, span.to)?, self.manifest(), confidences),
+            None => BTreeMap::new(),
+        };
         let truth = rules::Truth {
             rows: performance.measured.labelled,
             coverage: performance.coverage,
-            metrics: performance
-                .measured
-                .metrics
-                .iter()
-                .map(|(name, metric)| {
-                    // A baseline of few rows is uncertain itself.
-                    let (mut low, mut high) = (metric.low, metric.high);
-                    if name == "accuracy"
-                        && let (Some(told), Some(l), Some(h)) = (metric.baseline, low, high)
-                        && performance.baseline_rows > 0
-                    {
-                        let rows = performance.baseline_rows as f64;
-                        let (from, to) = stats::wilson(told * rows, rows, stats::Z_95);
-                        low = Some(metric.value - (metric.value - l).hypot(to - told));
-                        high = Some(metric.value + (h - metric.value).hypot(told - from));
-                    }
-                    let value = rules::MetricValue {
-                        value: metric.value,
-                        baseline: metric.baseline,
-                        low,
-                        high,
-                        rows: metric.rows,
-                    };
-                    (name.clone(), value)
-                })
-                .collect(),
+            metrics,
             cusum: performance.cusum.as_ref().map(|cusum| rules::Cusum {
                 value: cusum.value,
                 limit: cusum.limit,
@@ -321,6 +376,15 @@ impl Watched {
         }
     }
 
+    /// What the labels of the predictions in `[from, to)` add up to.
+    fn sums(&self, from: u64, to: u64) -> Result<Sums> {
+        let mut sums = Sums::new();
+        for (_, bucket) in &self.truth(from, to)? {
+            truth::merge(&mut sums, bucket);
+        }
+        Ok(sums)
+    }
+
     fn performance(&self, from: u64, to: u64, host_rows: u64, scores: Option<&Vec<u64>>) -> Result<PerformanceStatus> {
         let mut status = PerformanceStatus {
             measured: Performance::default(),
@@ -333,10 +397,7 @@ impl Watched {
             return Ok(status);
         };
         let baseline = self.manifest().baseline.as_ref();
-        let mut sums = Sums::new();
-        for (_, bucket) in &self.truth(from, to)? {
-            truth::merge(&mut sums, bucket);
-        }
+        let sums = self.sums(from, to)?;
         let none = BTreeMap::new();
         status.measured = judge.performance(&sums, baseline.map_or(&none, |b| &b.metrics));
         status.coverage = match host_rows {
@@ -361,4 +422,55 @@ impl Watched {
         status.estimate = scores.and_then(|scores| judge.estimate(scores, positives));
         Ok(status)
     }
+}
+
+/// The figures of some sums as rules look at them, with bounds for each of
+/// these confidences.
+pub fn metric_values(
+    judge: &Judge,
+    sums: &Sums,
+    manifest: &Manifest,
+    confidences: &[f64],
+) -> BTreeMap<String, rules::MetricValue> {
+    let baseline = manifest.baseline.as_ref();
+    let none = BTreeMap::new();
+    let told = baseline.map_or(&none, |b| &b.metrics);
+    // Of a baseline that was only told it is not known how far it is off.
+    let baseline_rows = baseline.map_or(0, |b| b.rows) as f64;
+    let mut values: BTreeMap<String, rules::MetricValue> = BTreeMap::new();
+    for &confidence in confidences {
+        let z = rules::z(confidence);
+        for (name, metric) in judge.performance_at(sums, told, z).metrics {
+            let (Some(low), Some(high)) = (metric.low, metric.high) else {
+                continue;
+            };
+            let (mut below, mut above) = (metric.value - low, high - metric.value);
+            if let Some(told) = metric.baseline.filter(|_| baseline_rows > 0.0) {
+                let (could_be_less, could_be_more) = match name.as_str() {
+                    "accuracy" => {
+                        let (from, to) = stats::wilson(told * baseline_rows, baseline_rows, z);
+                        (told - from, to - told)
+                    }
+                    // As far as the figure itself, were it of so many rows.
+                    _ => {
+                        let fewer = (metric.rows as f64 / baseline_rows).sqrt();
+                        (below * fewer, above * fewer)
+                    }
+                };
+                (below, above) = (below.hypot(could_be_more), above.hypot(could_be_less));
+            }
+            let value = values.entry(name).or_insert_with(|| rules::MetricValue {
+                value: metric.value,
+                baseline: metric.baseline,
+                bounds: Vec::new(),
+                rows: metric.rows,
+            });
+            value.bounds.push(rules::Bounds {
+                confidence,
+                low: metric.value - below,
+                high: metric.value + above,
+            });
+        }
+    }
+    values
 }

@@ -165,9 +165,10 @@ pub trait Store: Send + Sync {
     fn sums(&self, model: &str, seconds: u32, from: u64, to: u64) -> Result<Vec<(u64, Sums)>>;
 
     /// Notes that this delta of an instance was seen. `false` if it, or a later
-    /// one, was seen before; an instance is forgotten after `keep`. A crash may
-    /// lose the last seconds of these notes.
-    fn advance(&self, instance: &str, sequence: u64, keep: Duration) -> Result<bool>;
+    /// one, was seen before. An instance is forgotten after `keep`, and those
+    /// heard of longest ago are when there are more than `most`, give or take an
+    /// eighth. A crash may lose the last seconds of these notes.
+    fn advance(&self, instance: &str, sequence: u64, keep: Duration, most: u64) -> Result<bool>;
 
     /// Takes or prolongs a lease for `keep`; `false` while another holds it.
     fn lease(&self, name: &str, holder: &str, keep: Duration) -> Result<bool>;
@@ -199,24 +200,52 @@ pub trait Store: Send + Sync {
     fn expire(&self) -> Result<()>;
 }
 
-/// Opens the store that an option names: `memory`, `redis://host:port/db`, or
-/// else a file's path.
+/// Where a store is: what `--store` and `monitor.store` name.
+pub enum Address<'a> {
+    /// `memory`: nowhere.
+    Memory,
+    /// A file's path.
+    File(&'a Path),
+    /// A URL of a server: `redis://host:port/db`.
+    Server(redis::Address),
+}
+
+impl Address<'_> {
+    /// Understands what an option names, without opening it. Whatever reads or
+    /// checks an address asks here.
+    ///
+    /// # Errors
+    /// When it is none of the three; the message names the value, without its
+    /// password.
+    pub fn parse(spec: &str) -> Result<Address<'_>> {
+        match spec.split_once("://") {
+            _ if spec.trim().is_empty() => Err(StoreError(
+                "the store is empty; expected a file, redis://host:port/db or memory".to_owned(),
+            )),
+            None if spec == "memory" => Ok(Address::Memory),
+            None => Ok(Address::File(Path::new(spec))),
+            Some((scheme, _))
+                if redis::Address::SCHEMES.contains(&scheme) || matches!(scheme, "rediss" | "valkeys") =>
+            {
+                redis::Address::parse(spec).map(Address::Server)
+            }
+            Some((scheme, _)) => Err(StoreError(format!(
+                "store {scheme}://...: expected a file, redis://host:port/db or memory"
+            ))),
+        }
+    }
+}
+
+/// Opens the store that an option names.
 ///
 /// # Errors
-/// The store cannot be opened; the message names the value, without its
-/// password.
+/// As for [`Address::parse`], and when the store cannot be opened.
 pub fn open(spec: &str) -> Result<Arc<dyn Store>> {
-    match spec.split_once("://") {
-        _ if spec.is_empty() => Err(StoreError(
-            "the store is empty; expected a file, redis://host:port/db or memory".to_owned(),
-        )),
-        None if spec == "memory" => Ok(Arc::new(Embedded::in_memory()?)),
-        None => Ok(Arc::new(Embedded::open(Path::new(spec))?)),
-        Some(("redis" | "rediss" | "valkey" | "valkeys", _)) => Ok(Arc::new(Redis::connect(spec)?)),
-        Some((scheme, _)) => Err(StoreError(format!(
-            "store {scheme}://...: expected a file, redis://host:port/db or memory"
-        ))),
-    }
+    Ok(match Address::parse(spec)? {
+        Address::Memory => Arc::new(Embedded::in_memory()?),
+        Address::File(path) => Arc::new(Embedded::open(path)?),
+        Address::Server(address) => Arc::new(Redis::open(address)?),
+    })
 }
 
 /// Labels that cannot be counted, whatever the store holds.

@@ -5,9 +5,10 @@ mod receivers;
 
 use super::alerts::{AlertState, Alerts};
 use super::config::Config;
+use super::notify::Resolution;
 use super::outbox::{Outbox, Settings};
 use super::rules::tests::{column, report, share};
-use super::rules::{Cusum, Evaluation, Kind, MetricValue, Rule, Truth};
+use super::rules::{Bounds, Cusum, Evaluation, Kind, MetricValue, Rule, Truth};
 use super::store::{Change, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
 use modelet::drift::report::{QualityState, State};
 use receivers::{HttpSink, SmtpSink};
@@ -80,7 +81,7 @@ impl Store for Memory {
     fn sums(&self, _: &str, _: u32, _: u64, _: u64) -> Result<Vec<(u64, Sums)>> {
         unreachable!("alerts keep no labels")
     }
-    fn advance(&self, _: &str, _: u64, _: Duration) -> Result<bool> {
+    fn advance(&self, _: &str, _: u64, _: Duration, _: u64) -> Result<bool> {
         unreachable!("alerts take no deltas")
     }
     fn lease(&self, name: &str, holder: &str, _: Duration) -> Result<bool> {
@@ -199,6 +200,15 @@ fn alerts_fire_and_resolve_as_the_table_says() {
         Case("", "b?b", "..+", "ppf"),
         Case("", "bbc?c", ".+..-", "pfffr"),
         Case("", "bb????", ".+....", "pfffff"),
+        Case("resolve_unknown = 3\n", "bb??c??c", ".+.....-", "pffffffr"),
+        Case("resolve_unknown = 3\n", "bb??b???b", ".+.....-.", "pffffffrp"),
+        Case("resolve_unknown = 1\nfire = \"1 of 1\"\n", "b?b_c", "+-+..", "frf_f"),
+        Case(
+            "resolve_unknown = 0\n",
+            "bb????????????????",
+            ".+................",
+            "pfffffffffffffffff",
+        ),
         // A window that was left out is no window.
         Case("", "b_b", "..+", "p_f"),
         Case("", "bb_c_c", ".+...-", "pf_f_r"),
@@ -288,6 +298,53 @@ fn a_window_counts_once_and_only_when_it_is_over() {
     assert_eq!(engine.evaluate(&other, end(&other)).unwrap().messages, 0);
     assert_eq!(engine.states(Some("credit")).unwrap().len(), 2);
     assert_eq!(engine.states(Some("cred")).unwrap().len(), 0);
+}
+
+#[test]
+fn an_alert_ends_when_nothing_can_be_told_any_more() {
+    let store = Arc::new(Memory::default());
+    let text = DRIFT.replace("enabled = false", "enabled = true");
+    let tell = |n: u64, features: &[&str], rows: bool| {
+        let mut e = hour(n, features);
+        if !rows {
+            e.report = None;
+        }
+        let engine = alerts(&store, &text, "a");
+        engine.evaluate(&e, end(&e)).unwrap();
+        let told = store.take().into_iter().filter(|m| m["receiver"] == "log");
+        (told.collect::<Vec<_>>(), engine.states(None).unwrap())
+    };
+    let (told, states) = tell(10, &["income"], true);
+    assert_eq!(signs(&told), "+");
+    assert_eq!((states[0].unknown_windows, states[0].resolution), (0, None));
+    for n in 11..22 {
+        let (told, states) = tell(n, &[], false);
+        assert_eq!(signs(&told), "");
+        assert_eq!(states[0].state, AlertState::Firing);
+        assert_eq!(u64::from(states[0].unknown_windows), n - 10);
+    }
+    let (told, states) = tell(22, &[], false);
+    assert_eq!(signs(&told), "-");
+    let (message, state) = (&told[0]["message"], &states[0]);
+    assert_eq!(message["resolution"], "insufficient_data");
+    assert_eq!(message["resolved_at"], "1970-01-01T23:00:00Z");
+    assert_eq!(
+        message["summary"],
+        "not enough data to tell in 12 windows of 1h since 1970-01-01T11:00:00Z; \
+         then it was: feature income: PSI 0.400 on 500 values"
+    );
+    assert_eq!(
+        (state.state, state.resolution, state.unknown_windows),
+        (AlertState::Resolved, Some(Resolution::InsufficientData), 12)
+    );
+    assert_eq!(message["summary"], *state.summary);
+    // It may fire anew, and end as usual.
+    let (told, states) = tell(23, &["income"], true);
+    assert_eq!((signs(&told), states[0].resolution), ("+".into(), None));
+    let (told, states) = tell(24, &[], true);
+    assert_eq!(signs(&told), "-");
+    assert_eq!(states[0].resolution, Some(Resolution::Recovered));
+    assert_eq!(told[0]["message"]["resolution"], "recovered");
 }
 
 /// Random windows, some twice, some never, some late: the same is told as when
@@ -392,6 +449,7 @@ fn alerts_end_with_their_rule_and_their_model() {
     let told = store.take();
     assert_eq!(signs(&told), "-");
     assert_eq!(told[0]["message"]["summary"], "its rule is gone");
+    assert_eq!(told[0]["message"]["resolution"], "rule_removed");
 
     let store = Arc::new(Memory::default());
     fire(&store);
@@ -565,8 +623,12 @@ models = [\"credit\"]
             MetricValue {
                 value: 0.7,
                 baseline: Some(0.9),
+                bounds: vec![Bounds {
+                    confidence: 0.99,
+                    low: 0.67,
+                    high: 0.73,
+                }],
                 rows: 1000,
-                ..MetricValue::default()
             },
         )]
         .into(),

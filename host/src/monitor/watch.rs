@@ -25,6 +25,11 @@ const COARSE_S: u32 = 3600;
 const QUEUED_MAX: usize = 1 << 20;
 /// Sources that a process hears of a model: each has buckets of its own.
 const SOURCES_MAX: usize = 16;
+/// Instances of all collectors that are known at a time, so that a delta that
+/// comes again is not counted again. Whoever makes up instances displaces those
+/// that were heard of longest ago, and has the store keep no more of them: at
+/// about 100 bytes each. An instance repeats a delta within seconds.
+pub const INSTANCES_MAX: u64 = 1 << 18;
 /// Predictions are brought to the store in portions of so many bytes.
 const PORTION_BYTES: usize = 4 << 20;
 /// Closed buckets that wait for a store that fails, at most.
@@ -96,7 +101,8 @@ pub struct Watched {
     inner: Mutex<Inner>,
     learnt: RwLock<Option<Arc<Learnt>>>,
     rows_seen: AtomicU64,
-    latest: RwLock<Option<Arc<Status>>>,
+    /// What was found in each window that is looked at all the time.
+    latest: RwLock<BTreeMap<Duration, Looked>>,
     failing: AtomicBool,
     sources: Mutex<BTreeSet<String>>,
 }
@@ -152,6 +158,15 @@ pub struct Learnt {
     pub at: u64,
     /// Counts by the name of the column.
     pub columns: BTreeMap<String, Vec<u64>>,
+}
+
+/// What was found in a window, and when.
+#[derive(Clone)]
+pub struct Looked {
+    /// In seconds since 1970.
+    pub at: u64,
+    /// What was found.
+    pub status: Arc<Status>,
 }
 
 /// What became of a delta.
@@ -230,7 +245,7 @@ impl Watched {
             outcomes: Default::default(),
             learnt: RwLock::new(None),
             rows_seen: AtomicU64::new(0),
-            latest: RwLock::new(None),
+            latest: RwLock::default(),
             failing: AtomicBool::new(false),
             sources: Mutex::default(),
         }
@@ -275,14 +290,18 @@ impl Watched {
         counts
     }
 
-    /// What the monitor found when it last looked.
-    pub fn latest(&self) -> Option<Arc<Status>> {
-        self.latest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What was found in a window when it was last looked at.
+    pub fn latest(&self, window: Duration) -> Option<Looked> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.get(&window).cloned()
     }
 
-    /// Remembers what the monitor found.
-    pub fn found(&self, status: Status) {
-        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
+    /// Remembers what was found in a window that ended at `at`, in seconds
+    /// since 1970.
+    pub fn found(&self, window: Duration, at: u64, status: Status) {
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        let status = Arc::new(status);
+        latest.insert(window, Looked { at, status });
     }
 
     /// Keeps a request's predictions until their labels come. Takes no lock
@@ -330,7 +349,8 @@ impl Watched {
             return Ok(Heard::TooManySources);
         }
         let instance = format!("{}/{}", origin.source, origin.instance);
-        if !self.store.advance(&instance, origin.sequence, self.config.keep_fine)? {
+        let keep = self.config.keep_fine;
+        if !self.store.advance(&instance, origin.sequence, keep, INSTANCES_MAX)? {
             return Ok(Heard::Duplicate);
         }
         let mut inner = self.inner();
@@ -338,7 +358,7 @@ impl Watched {
             inner.received.merge(&delta.observed.counts);
         }
         let now = span::now().max(inner.tick);
-        self.add(&mut inner, &origin.source, now, &Observed::from(&delta.observed));
+        self.add(&mut inner, &origin.source, now, &Observed::from(delta));
         Ok(Heard::Counted)
     }
 

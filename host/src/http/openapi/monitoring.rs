@@ -18,8 +18,8 @@ pub(super) fn paths() -> [(&'static str, Value); 3] {
                     {
                         "name": "window",
                         "in": "query",
-                        "description": "The time until now that the report is about, such as 5m, 1h or 7d",
-                        "schema": { "type": "string", "default": "1h" },
+                        "description": "The time until now that the report is about, such as 5m, 1h or 7d; by default the first of the windows that are looked at all the time",
+                        "schema": { "type": "string" },
                     },
                     {
                         "name": "source",
@@ -151,9 +151,33 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                         &[],
                     )),
                     "sources": list(object(
-                        json!({ "source": text(), "rows": count(), "rejected": count(), "included": flag() }),
+                        json!({
+                            "source": text(),
+                            "rows": count(),
+                            "rejected": count(),
+                            "requests": described(count(), "Requests that were counted"),
+                            "sample": described(share(), "Their share of all requests of the source; counts are not scaled by it"),
+                            "included": flag(),
+                        }),
                         &[],
                     )),
+                    "windows": described(
+                        list(object(
+                            json!({
+                                "name": text(),
+                                "from": text(),
+                                "to": text(),
+                                "state": state(),
+                                "alert": flag(),
+                                "quality": quality(),
+                                "rows": count(),
+                                "rejected": count(),
+                                "verdict": text(),
+                            }),
+                            &[],
+                        )),
+                        "The windows that are looked at all the time, as they last were",
+                    ),
                     "prediction_reference": object(
                         json!({
                             "from": { "enum": ["holdout", "learnt", "learning"] },
@@ -166,6 +190,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                     "traffic": object(
                         json!({
                             "requests": count(),
+                            "sample": described(share(), "The share of all requests that was counted"),
                             "requests_per_s": number(),
                             "rows_per_s": number(),
                             "client_errors": count(),
@@ -179,27 +204,33 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                         &["p50_ms", "p95_ms", "p99_ms"],
                     ),
                     "performance": reference("Performance"),
-                    "alerts": list(object(
-                        json!({
-                            "model": text(),
-                            "version": text(),
-                            "rule": text(),
-                            "kind": text(),
-                            "subject": text(),
-                            "severity": { "enum": ["info", "warning", "critical"] },
-                            "state": { "enum": ["pending", "firing", "resolved"] },
-                            "since": text(),
-                            "summary": text(),
-                            "value": number(),
-                            "threshold": number(),
-                            "window_from": text(),
-                            "window_to": text(),
-                            "notified": flag(),
-                        }),
-                        &["subject", "value", "threshold"],
-                    )),
+                    "alerts": list(reference("Alert")),
                 }),
                 &["window"],
+            ),
+        ),
+        (
+            "Alert",
+            object(
+                json!({
+                    "model": text(),
+                    "version": text(),
+                    "rule": text(),
+                    "kind": text(),
+                    "subject": text(),
+                    "severity": { "enum": ["info", "warning", "critical"] },
+                    "state": { "enum": ["pending", "firing", "resolved"] },
+                    "since": text(),
+                    "summary": text(),
+                    "value": number(),
+                    "threshold": number(),
+                    "window_from": text(),
+                    "window_to": text(),
+                    "notified": flag(),
+                    "unknown_windows": described(count(), "Windows after that one that had too little data to tell"),
+                    "resolution": { "enum": ["recovered", "insufficient_data", "rule_removed", "model_retired"] },
+                }),
+                &["subject", "value", "threshold", "unknown_windows", "resolution"],
             ),
         ),
         (

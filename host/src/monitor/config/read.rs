@@ -1,7 +1,8 @@
 //! The reader of `modelet.toml`.
 
 use super::*;
-use crate::monitor::rules::{Fire, Kind, METRICS, Percentile};
+use crate::monitor::rules::{Fire, Kind, METRICS, Percentile, check_latency};
+use crate::monitor::store;
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -159,6 +160,29 @@ impl<'a> Item<'a> {
             Secret::Plain(text) if !is_url(&text) => self.expected_secret("a URL that begins with http:// or https://"),
             secret => Some(secret),
         }
+    }
+
+    /// An origin exactly as browsers send it, because it is compared as text.
+    fn origin(&self) -> Option<String> {
+        let good = |text: &&str| {
+            let Ok(uri) = text.parse::<ureq::http::Uri>() else {
+                return false;
+            };
+            let default_port = match uri.scheme_str() {
+                Some("http") => 80,
+                Some("https") => 443,
+                _ => return false,
+            };
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            let whole = format!("{}://{authority}", uri.scheme_str().unwrap_or(""));
+            **text == whole.to_ascii_lowercase()
+                && !authority.contains(['@', '*'])
+                && !authority.ends_with(':')
+                && uri.port_u16() != Some(default_port)
+        };
+        self.value.as_str().filter(good).map(str::to_owned).or_else(|| {
+            self.expected("an origin as browsers send it, in lower case, such as \"https://app.example.org\" or \"http://localhost:8080\",")
+        })
     }
 
     fn items(&self, what: &str) -> Option<Vec<Item<'a>>> {
@@ -383,23 +407,15 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
             .windows
             .retain(|window| unfit(&monitor.bucket, &monitor.retention, *window).is_none()),
     }
-    section.set_some("store", &mut monitor.store, |item| match item.secret()? {
-        Secret::Plain(text)
-            if text.contains("://")
-                && ![
-                    "redis://",
-                    "rediss://",
-                    "valkey://",
-                    "valkeys://",
-                    "unix://",
-                    "redis+unix://",
-                ]
-                .iter()
-                .any(|scheme| text.starts_with(scheme)) =>
+    section.set_some("store", &mut monitor.store, |item| {
+        let secret = item.secret()?;
+        if let Secret::Plain(text) = &secret
+            && let Err(error) = store::Address::parse(text)
         {
-            item.expected_secret("a file's path or an address that begins with redis:// or rediss://")
+            item.wrong(error.to_string());
+            return None;
         }
-        secret => Some(secret),
+        Some(secret)
     });
     if let Some(section) = section.section("thresholds") {
         thresholds(&section, &mut monitor.thresholds);
@@ -407,6 +423,13 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
     if let Some(mut section) = section.section("feedback") {
         section.set("enabled", &mut monitor.feedback.enabled, Item::flag);
         section.set("keep", &mut monitor.feedback.keep, Item::whole_seconds);
+        section.finish();
+    }
+    if let Some(mut section) = section.section("observe") {
+        section.set("origins", &mut monitor.observe.origins, |item| {
+            let items = item.items("an array of origins")?;
+            Some(items.iter().filter_map(Item::origin).collect())
+        });
         section.finish();
     }
     let mut named: Vec<String> = Vec::new();
@@ -559,12 +582,22 @@ fn rule(mut section: Section<'_>, monitor: &MonitorConfig) -> Option<Rule> {
     }
     section.set("delay", &mut rule.delay, Item::duration);
     let share = matches!(rule.kind, Kind::ErrorRate | Kind::RejectedRate | Kind::NewPatterns);
-    section.set_some("threshold", &mut rule.threshold, |item| match share {
-        true => item.number("a share from 0 to 1, such as 0.01 for one in a hundred", |x| {
+    let read_threshold = |item: &Item<'_>| match rule.kind {
+        _ if share => item.number("a share from 0 to 1, such as 0.01 for one in a hundred", |x| {
             (0.0..=1.0).contains(&x)
         }),
-        false => item.number("a number from 0", |x| x >= 0.0),
-    });
+        Kind::Latency => {
+            let threshold = item.number("a number from 0", |x| x >= 0.0)?;
+            match check_latency(threshold) {
+                Ok(()) => Some(threshold),
+                Err(what) => item.expected(&what),
+            }
+        }
+        _ => item.number("a number from 0", |x| x >= 0.0),
+    };
+    if rule.kind != Kind::NoData {
+        section.set_some("threshold", &mut rule.threshold, read_threshold);
+    }
     if rule.kind == Kind::Latency {
         section.set("percentile", &mut rule.percentile, |item| item.choice(&Percentile::ALL));
     }
@@ -580,9 +613,12 @@ fn rule(mut section: Section<'_>, monitor: &MonitorConfig) -> Option<Rule> {
     section.set("min_count", &mut rule.min_count, |item| {
         item.count("a whole number from 0", |_| true)
     });
-    section.set("confidence", &mut rule.confidence, |item| {
-        item.number("a number from 0.5 to below 1", |x| (0.5..1.0).contains(&x))
-    });
+    // The others are no rates: their tests have their own levels.
+    if rule.kind.has_confidence() {
+        section.set("confidence", &mut rule.confidence, |item| {
+            item.number("a number from 0.5 to below 1", |x| (0.5..1.0).contains(&x))
+        });
+    }
     section.set("fire", &mut rule.fire, |item| {
         let fire = item.value.as_str().and_then(|text| {
             let (bad, of) = text.split_once(" of ")?;
@@ -593,6 +629,10 @@ fn rule(mut section: Section<'_>, monitor: &MonitorConfig) -> Option<Rule> {
     });
     section.set("resolve", &mut rule.resolve, |item| {
         let count = item.count("a whole number from 1 to 100", |n| (1..=100).contains(&n))?;
+        u32::try_from(count).ok()
+    });
+    section.set("resolve_unknown", &mut rule.resolve_unknown, |item| {
+        let count = item.count("a whole number from 0 to 10000", |n| n <= 10_000)?;
         u32::try_from(count).ok()
     });
     section.set("cooldown", &mut rule.cooldown, Item::duration);
@@ -1010,6 +1050,14 @@ mod tests {
                 "monitor.bucket: expected whole seconds that divide an hour, at most 30 m but got \"7s\" (line 2, column 10)",
             ),
             Case(
+                "[monitor]\nstore = \"rediss://user:hunter2@cache:6379/0\"\n",
+                "monitor.store: store rediss://user:***@cache:6379/0: TLS is not built in; use redis:// over a private network or through a local TLS proxy such as stunnel (line 2, column 9)",
+            ),
+            Case(
+                "[monitor]\nstore = \"postgres://u:hunter2@db/state\"\n",
+                "monitor.store: store postgres://...: expected a file, redis://host:port/db or memory (line 2, column 9)",
+            ),
+            Case(
                 "[monitor]\nwindows = [\"5m\", \"90s\"]\n",
                 "monitor.windows[1]: \"90s\" is no multiple of monitor.bucket, 1m (line 2, column 18)",
             ),
@@ -1030,12 +1078,24 @@ mod tests {
                 "monitor.rules[0].threshold: expected a share from 0 to 1, such as 0.01 for one in a hundred but got 5 (line 3, column 13)",
             ),
             Case(
+                "[[monitor.rules]]\nname = \"latency\"\nthreshold = 20\n",
+                "monitor.rules[0].threshold: expected an edge of the latency's histogram in milliseconds, one of 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, but got 20 (line 3, column 13)",
+            ),
+            Case(
+                "[[monitor.rules]]\nkind = \"feature_drift\"\nconfidence = 0.9\n",
+                "monitor.rules[0].confidence: unknown key; expected one of name, kind, enabled, window, delay, threshold, min_count, fire, resolve, resolve_unknown, cooldown, repeat, severity, notify, receivers, features, models (line 3, column 1)",
+            ),
+            Case(
+                "[[monitor.rules]]\nname = \"no_data\"\nthreshold = 5\n",
+                "monitor.rules[0].threshold: unknown key; expected one of name, kind, enabled, window, delay, min_count, fire, resolve, resolve_unknown, cooldown, repeat, severity, notify, receivers, models (line 3, column 1)",
+            ),
+            Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nfire = \"4 of 3\"\n",
                 "monitor.rules[0].fire: expected how many bad windows of how many, such as \"2 of 3\" (at most 100) but got \"4 of 3\" (line 3, column 8)",
             ),
             Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nmetric = \"auc\"\n",
-                "monitor.rules[0].metric: unknown key; expected one of name, kind, enabled, window, delay, threshold, min_count, confidence, fire, resolve, cooldown, repeat, severity, notify, receivers, models (line 3, column 1)",
+                "monitor.rules[0].metric: unknown key; expected one of name, kind, enabled, window, delay, threshold, min_count, confidence, fire, resolve, resolve_unknown, cooldown, repeat, severity, notify, receivers, models (line 3, column 1)",
             ),
             Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nreceivers = [\"log\", \"pager\"]\n",
@@ -1048,6 +1108,10 @@ mod tests {
             Case(
                 "[monitor.feedback]\nkeeps = \"1d\"\n",
                 "monitor.feedback.keeps: unknown key; expected one of enabled, keep (line 2, column 1)",
+            ),
+            Case(
+                "[monitor.observe]\norigins = [\"https://a.org\", \"https://a.org/\"]\n",
+                "monitor.observe.origins[1]: expected an origin as browsers send it, in lower case, such as \"https://app.example.org\" or \"http://localhost:8080\", but got \"https://a.org/\" (line 2, column 29)",
             ),
             Case(
                 "[monitoring]\n",
@@ -1075,6 +1139,38 @@ mod tests {
             ),
         ] {
             assert_eq!(faults(text), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        for (origin, good) in [
+            ("https://app.example.org", true),
+            ("https://app.example.org:8443", true),
+            ("http://localhost:8080", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("*", false),
+            ("null", false),
+            ("app.example.org", false),
+            ("https://*.example.org", false),
+            ("https://APP.example.org", false),
+            ("https://app.example.org/", false),
+            ("https://app.example.org/page", false),
+            ("https://app.example.org?a", false),
+            ("https://app.example.org:443", false),
+            ("http://app.example.org:80", false),
+            ("https://app.example.org:", false),
+            ("https://me@app.example.org", false),
+            ("file://app", false),
+            ("", false),
+        ] {
+            let text = format!("[monitor.observe]\norigins = [\"{origin}\"]\n");
+            let read = Config::parse(&text);
+            assert_eq!(read.is_ok(), good, "{origin}: {read:?}");
+            if let Ok(config) = read {
+                assert_eq!(config.monitor.observe.origins, [origin]);
+            }
         }
     }
 

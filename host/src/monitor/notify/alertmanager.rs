@@ -59,6 +59,9 @@ fn body(alert: &Notification, holds_until_ms: u64) -> Value {
         "startsAt": alert.started_at,
         "endsAt": alert.resolved_at.clone().unwrap_or_else(|| rfc3339_ms(holds_until_ms)),
     });
+    if let Some(why) = alert.resolution {
+        body["annotations"]["resolution"] = json!(why.words());
+    }
     if let Some(subject) = &alert.subject {
         body["labels"]["subject"] = json!(subject);
     }

@@ -76,6 +76,9 @@ fn text(alert: &Notification) -> String {
     if let Some(resolved_at) = &alert.resolved_at {
         line("ended", resolved_at);
     }
+    if let Some(why) = alert.resolution {
+        line("why", why.words());
+    }
     if let Some(url) = &alert.url {
         line("see", url);
     }

@@ -14,7 +14,8 @@
 //! Predictions, labels and instances lie in *slices*: a table for each eighth of
 //! the time that they are kept, named after the time it was begun. A look-up
 //! asks the slices from the newest on; what is over is dropped by whole tables,
-//! whose pages are used again. Keys that grow, as those of UUIDv7 do, are
+//! whose pages are used again. Instances are bounded by number too: a slice
+//! ends early when it has an eighth of them, and of nine the oldest is dropped. Keys that grow, as those of UUIDv7 do, are
 //! appended to the newest slice.
 //!
 //! Leases are held in memory: only one process can have the file open.
@@ -446,6 +447,38 @@ impl Writing<'_, PredictionKey> {
     }
 }
 
+/// How many slices the rows of a kind that is bounded by number lie in, beside
+/// the one that is being filled.
+const FULL_SLICES: u64 = 8;
+
+/// Ends the newest slice of a kind where it is full, and drops the oldest where
+/// there are too many, so that with the next row there are at most `most`
+/// beside those of one slice.
+fn bound(transaction: &WriteTransaction, kind: Kind, model: &str, most: u64) -> Result<(), Error> {
+    let mut table = transaction.open_table(SLICES)?;
+    let known = slices_of(&table, kind, model)?;
+    let Some(&(begun, ends, last)) = known.first() else {
+        return Ok(());
+    };
+    let name = slice_name(kind as u8, model, begun);
+    let rows = transaction
+        .open_table(TableDefinition::<&[u8], &[u8]>::new(&name))?
+        .len()?;
+    if rows < (most / FULL_SLICES).max(1) {
+        return Ok(());
+    }
+    let now = now();
+    if now < ends {
+        table.insert((kind as u8, model, begun), (now, last))?;
+    }
+    for &(begun, _, _) in known.iter().skip(FULL_SLICES as usize) {
+        table.remove((kind as u8, model, begun))?;
+        let name = slice_name(kind as u8, model, begun);
+        transaction.delete_table(TableDefinition::<&[u8], &[u8]>::new(&name))?;
+    }
+    Ok(())
+}
+
 /// When the slices of a kind were begun, end, and have expired; the newest
 /// first.
 fn slices_of(
@@ -762,8 +795,9 @@ impl Store for Embedded {
         read().map_err(|e| self.error(e))
     }
 
-    fn advance(&self, instance: &str, sequence: u64, keep: Duration) -> Result<bool> {
+    fn advance(&self, instance: &str, sequence: u64, keep: Duration, most: u64) -> Result<bool> {
         self.write(false, |transaction| {
+            bound(transaction, Kind::Instance, "", most)?;
             let mut slices = Writing::<&[u8]>::open(transaction, Kind::Instance, "", keep)?;
             let key = instance.as_bytes();
             let seen = match slices.get(|| key)? {
@@ -955,6 +989,16 @@ mod tests {
     }
 
     #[test]
+    fn instances_in_memory_are_bounded_by_number() {
+        let store = Embedded::in_memory().expect("a store is made");
+        suite::instances_are_bounded(&store);
+        let transaction = store.read().expect("it is read");
+        let tables = transaction.list_tables().expect("they are listed");
+        let slices = tables.filter(|table| table.name().starts_with("slice 3 ")).count();
+        assert!(slices <= 9, "{slices} slices");
+    }
+
+    #[test]
     fn a_file_does_what_a_store_must() {
         let folder = tempfile::tempdir().expect("a folder is made");
         suite::run(&Embedded::open(&folder.path().join("state")).expect("a store is made"));
@@ -992,8 +1036,8 @@ mod tests {
             );
             let again = store.label(std::slice::from_ref(&label), LONG).expect("a label is put");
             assert_eq!(again, [Labelled::Found(Some(b"x".to_vec()))]);
-            assert!(store.advance("i", opened, LONG).expect("it is noted"));
-            assert!(!store.advance("i", opened, LONG).expect("it is noted"));
+            assert!(store.advance("i", opened, LONG, suite::MANY).expect("it is noted"));
+            assert!(!store.advance("i", opened, LONG, suite::MANY).expect("it is noted"));
         }
     }
 

@@ -25,6 +25,7 @@
 //! | `k:MODEL:KEY`, `l:MODEL:KEY:ROW` | string | a prediction, a label |
 //! | `u:MODEL` | hash | parked labels by `KEY:ROW` |
 //! | `i:INSTANCE` | string | its last sequence number, and the token of the call |
+//! | `instances`, `turn` | sorted set, number | which instances are known, by the turn of their last delta; the turn |
 //! | `lease:NAME` | string | who holds it |
 //! | `documents`, `names` | hash, sorted set | documents, their names in order |
 //! | `once:TOKEN` | string | the outcome of a change, for a minute |
@@ -178,14 +179,25 @@ return removed
 /// Sequence numbers have twenty digits, so that their order is that of their
 /// text.
 const ADVANCE: &str = "
-local seen = redis.call('GET', KEYS[1])
+local key, instances, turn = KEYS[1], KEYS[2], KEYS[3]
+local seen = redis.call('GET', key)
 if seen and seen == ARGV[2] .. ARGV[3] then
     return 1
 end
 if seen and ARGV[2] <= string.sub(seen, 1, 20) then
     return 0
 end
-redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3], 'PX', ARGV[1])
+redis.call('SET', key, ARGV[2] .. ARGV[3], 'PX', ARGV[1])
+redis.call('ZADD', instances, redis.call('INCR', turn), key)
+keep(instances, ARGV[1])
+keep(turn, ARGV[1])
+local surplus = redis.call('ZCARD', instances) - tonumber(ARGV[4])
+if surplus > 0 then
+    local popped = redis.call('ZPOPMIN', instances, math.min(surplus, 1000))
+    for i = 1, #popped, 2 do
+        redis.call('DEL', popped[i])
+    end
+end
 return 1
 ";
 
@@ -270,7 +282,7 @@ impl Scripts {
             label: keeping(LABEL),
             park: keeping(PARK),
             unpark: Script::new(UNPARK),
-            advance: Script::new(ADVANCE),
+            advance: keeping(ADVANCE),
             lease: Script::new(LEASE),
             release: Script::new(RELEASE),
             documents: Script::new(DOCUMENTS),
@@ -300,16 +312,27 @@ impl Scripts {
     }
 }
 
-impl Redis {
-    /// Connects to `redis://[user:password@]host[:port][/db][?prefix=...]`; the
-    /// schemes `valkey`, and `unix` for a socket's path, are the same.
+/// A server's address, understood but not yet asked.
+pub struct Address {
+    client: Client,
+    prefix: String,
+    /// The URL without its password.
+    name: String,
+}
+
+impl Address {
+    /// The schemes of URLs that name a server.
+    pub const SCHEMES: [&str; 5] = ["redis", "valkey", "unix", "redis+unix", "valkey+unix"];
+
+    /// Understands `redis://[user:password@]host[:port][/db][?prefix=...]`; the
+    /// scheme `valkey` is the same, and `unix:///path/to/socket` is a socket.
     ///
     /// # Errors
-    /// The URL is none of these; no server answers, or it refuses the password,
-    /// or it is older than Redis 6. TLS (`rediss`) is not built in.
-    pub fn connect(url: &str) -> Result<Redis> {
-        let shown = without_password(url);
-        let error = |why: &dyn fmt::Display| StoreError(format!("store {shown}: {why}"));
+    /// The URL is none of these; the text has no password. TLS (`rediss`) is
+    /// not built in.
+    pub fn parse(url: &str) -> Result<Address> {
+        let name = without_password(url);
+        let error = |why: &dyn fmt::Display| StoreError(format!("store {name}: {why}"));
         let (plain, prefix) = split_prefix(url);
         if plain.starts_with("rediss:") || plain.starts_with("valkeys:") {
             return Err(error(
@@ -323,10 +346,29 @@ impl Redis {
             .map_err(|e| error(&format!("{}; expected redis://host:port/db", why(&e))))?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         let client = Client::open(info.set_tcp_settings(tcp)).map_err(|e| error(&why(&e)))?;
+        Ok(Address { client, prefix, name })
+    }
+}
+
+impl Redis {
+    /// Connects to the server of a URL.
+    ///
+    /// # Errors
+    /// As for [`Address::parse`] and [`Redis::open`].
+    pub fn connect(url: &str) -> Result<Redis> {
+        Redis::open(Address::parse(url)?)
+    }
+
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// No server answers, or it refuses the password, or it is older than
+    /// Redis 6.
+    pub fn open(address: Address) -> Result<Redis> {
         let store = Redis {
-            client,
-            prefix,
-            name: shown.clone(),
+            client: address.client,
+            prefix: address.prefix,
+            name: address.name,
             scripts: Scripts::new(),
             idle: Mutex::default(),
         };
@@ -733,13 +775,15 @@ impl Store for Redis {
         Ok(buckets)
     }
 
-    fn advance(&self, instance: &str, sequence: u64, keep: Duration) -> Result<bool> {
+    fn advance(&self, instance: &str, sequence: u64, keep: Duration, most: u64) -> Result<bool> {
         let key = self.key(format_args!("i:{instance}"));
-        let mut command = calling(&self.scripts.advance, &[&key]);
+        let [instances, turn] = ["instances", "turn"].map(|name| self.key(format_args!("{name}")));
+        let mut command = calling(&self.scripts.advance, &[&key, &instances, &turn]);
         command
             .arg(milliseconds(keep))
             .arg(format!("{sequence:020}"))
-            .arg(Uuid::now_v7().simple().to_string());
+            .arg(Uuid::now_v7().simple().to_string())
+            .arg(most.max(1));
         self.run(|connection| command.query(connection))
     }
 

@@ -5,6 +5,8 @@ use super::{Bucket, Label, Labelled, Parked, Part, Store, Sums};
 use std::thread;
 use std::time::Duration;
 
+/// More instances than the checks make up.
+pub const MANY: u64 = 1 << 18;
 const LONG: Duration = Duration::from_secs(3600);
 
 type Case = (&'static str, fn(&dyn Store));
@@ -341,7 +343,7 @@ fn concurrent_corrections(store: &dyn Store) {
 }
 
 /// How many labels are parked at most, where nothing is said of it.
-const MANY: usize = 1000;
+const MANY_PARKED: usize = 1000;
 
 fn parked_labels(store: &dyn Store) {
     let there = |model: &str| store.parked(model).expect("parked labels are read");
@@ -349,12 +351,12 @@ fn parked_labels(store: &dyn Store) {
     let (first, second) = (parked(1, 0, b"yes"), parked(1, u32::MAX, b""));
     let both = [first.clone(), second.clone()];
     assert_eq!(
-        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        store.park("parked", &both, MANY_PARKED, LONG).expect("they are parked"),
         [true, true]
     );
     // To tell it again changes nothing.
     assert_eq!(
-        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        store.park("parked", &both, MANY_PARKED, LONG).expect("they are parked"),
         [true, true]
     );
     assert_eq!(there("parked"), both);
@@ -379,7 +381,7 @@ fn parked_labels(store: &dyn Store) {
     assert_eq!(there("parked"), []);
 
     assert_eq!(
-        store.park("parked", &both, MANY, LONG).expect("they are parked"),
+        store.park("parked", &both, MANY_PARKED, LONG).expect("they are parked"),
         [true, true]
     );
     let ask = [parked(1, 0, b"no"), second, parked(2, 0, b"yes"), first];
@@ -396,7 +398,7 @@ fn parked_labels(store: &dyn Store) {
 fn parked_and_told_again(store: &dyn Store) {
     let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
     let park = |value: &[u8]| {
-        let taken = store.park("retold", &[parked(1, 0, value)], MANY, LONG);
+        let taken = store.park("retold", &[parked(1, 0, value)], MANY_PARKED, LONG);
         assert_eq!(taken.expect("it is parked"), [true]);
     };
     // Whoever has read the first one comes too late.
@@ -458,7 +460,7 @@ fn concurrent_parking(store: &dyn Store) {
         for thread in 0..2u64 {
             scope.spawn(move || {
                 for i in (0..LABELS).filter(|i| i % 2 == thread) {
-                    let taken = store.park(model, &[parked(i, 0, b"p")], MANY, LONG);
+                    let taken = store.park(model, &[parked(i, 0, b"p")], MANY_PARKED, LONG);
                     assert_eq!(taken.expect("it is parked"), [true]);
                 }
             });
@@ -514,8 +516,35 @@ fn parked_labels_expire(store: &dyn Store) {
     );
 }
 
+/// Of a flood of instances the last ones are known, and no more than so many.
+/// For a store of its own, because the bound is on all instances together.
+///
+/// # Panics
+/// There are more, or fewer.
+pub fn instances_are_bounded(store: &dyn Store) {
+    const MOST: u64 = 80;
+    let advance = |i: u64| {
+        store
+            .advance(&format!("flood {i:06}"), 1, LONG, MOST)
+            .expect("it is noted")
+    };
+    for i in 0..2000 {
+        assert!(advance(i), "{i}");
+    }
+    // The last are known, looked at from the newest: what is not known is
+    // noted, and displaces others.
+    let known = (0..2000).rev().take_while(|i| !advance(*i)).count() as u64;
+    assert!((MOST * 7 / 8..=MOST * 9 / 8).contains(&known), "{known} are known");
+    // One that is heard of again and again stays.
+    for i in 3000..4000 {
+        assert!(advance(i), "{i}");
+        assert!(store.advance("steady", i, LONG, MOST).expect("it is noted"));
+        assert!(!store.advance("steady", i, LONG, MOST).expect("it is noted"));
+    }
+}
+
 fn instances_advance(store: &dyn Store) {
-    let advance = |instance: &str, sequence: u64| store.advance(instance, sequence, LONG).expect("it is noted");
+    let advance = |instance: &str, sequence: u64| store.advance(instance, sequence, LONG, MANY).expect("it is noted");
     assert!(advance("i", 0));
     assert!(!advance("i", 0));
     assert!(advance("i", 1));
@@ -666,7 +695,11 @@ fn expiry(store: &dyn Store) {
             .label(&[label(model, 1, b"x", &[(1, 1)])], keep)
             .expect("a label is put");
         assert_eq!(outcome, [Labelled::Counted]);
-        assert!(store.advance(&format!("expiry {model}"), 5, keep).expect("it is noted"));
+        assert!(
+            store
+                .advance(&format!("expiry {model}"), 5, keep, MANY)
+                .expect("it is noted")
+        );
     };
     let there = |model: &str| {
         (
@@ -696,7 +729,7 @@ fn expiry(store: &dyn Store) {
         assert_eq!(there("renewed"), (1, Some(vec![2]), 0));
         store.expire().expect("it expires");
     }
-    assert!(!store.advance("expiry long", 5, LONG).expect("it is remembered"));
+    assert!(!store.advance("expiry long", 5, LONG, MANY).expect("it is remembered"));
     put("short", short);
     assert_eq!(there("short"), (1, Some(vec![1]), 1));
     assert_eq!(sums(store, "short"), Sums::from([(1, 1)]));
@@ -770,9 +803,11 @@ fn odd_names(store: &dyn Store) {
         odd.row = u32::MAX;
         store.label(&[odd], LONG).expect("a label is put");
         let waiting = [parked(1, u32::MAX, &bytes)];
-        let taken = store.park(&model, &waiting, MANY, LONG).expect("a label is parked");
+        let taken = store
+            .park(&model, &waiting, MANY_PARKED, LONG)
+            .expect("a label is parked");
         assert_eq!(taken, [true]);
-        assert!(store.advance(&model, i as u64, LONG).expect("it is noted"));
+        assert!(store.advance(&model, i as u64, LONG, MANY).expect("it is noted"));
         assert!(store.lease(&model, name, LONG).expect("the lease is asked for"));
         assert!(store.create(&model, &bytes).expect("it is created"));
     }
@@ -791,7 +826,7 @@ fn odd_names(store: &dyn Store) {
         assert_eq!(sums(store, &model), Sums::from([(u32::MAX, -1)]));
         let waiting = store.parked(&model).expect("parked labels are read");
         assert_eq!(waiting, [parked(1, u32::MAX, &bytes)], "{name:?}");
-        assert!(!store.advance(&model, i as u64, LONG).expect("it is remembered"));
+        assert!(!store.advance(&model, i as u64, LONG, MANY).expect("it is remembered"));
         assert!(store.lease(&model, name, LONG).expect("it is prolonged"));
         assert!(!store.lease(&model, "another", LONG).expect("it is held"));
         let documents = store.documents(&model).expect("documents are read");
@@ -806,7 +841,7 @@ fn empty_calls(store: &dyn Store) {
     assert_eq!(store.predictions("empty", &[]).expect("nothing is read"), []);
     assert_eq!(store.label(&[], LONG).expect("nothing is put"), []);
     assert_eq!(
-        store.park("empty", &[], MANY, LONG).expect("nothing is parked"),
+        store.park("empty", &[], MANY_PARKED, LONG).expect("nothing is parked"),
         [true; 0]
     );
     assert_eq!(store.unpark("empty", &[]).expect("nothing is removed"), [true; 0]);
@@ -826,6 +861,6 @@ fn empty_calls(store: &dyn Store) {
     );
     assert_eq!(store.parts("forever", 60, 0, 1).expect("it is read").len(), 1);
     assert!(store.lease("forever", "a", forever).expect("the lease is asked for"));
-    assert!(store.advance("forever", 1, forever).expect("it is noted"));
-    assert!(!store.advance("forever", 1, forever).expect("it is noted"));
+    assert!(store.advance("forever", 1, forever, MANY).expect("it is noted"));
+    assert!(!store.advance("forever", 1, forever, MANY).expect("it is noted"));
 }
