@@ -571,7 +571,7 @@ mod tests {
                 "columns": [[[1, 1], [6, 1]], [[0, 1], [1, 1]], [[1, 2]], [[60, 2]]],
                 "faults": [[null, "syntax", 2], [1, "not_finite", 1]],
                 "requests": {"answered": 2, "rejected": 1, "failed": 1},
-                "latency": [[0, 1], [20, 1]], "latency_sum_ns": 6_000_009_000u64,
+                "latency": [[0, 1], [18, 1]], "latency_sum_ns": 6_000_009_000u64,
             })
         );
     }

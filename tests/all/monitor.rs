@@ -661,10 +661,11 @@ fn a_regressions_errors_are_charted() {
             (&json!(alarm), &json!(8.0)),
             "{cusum}"
         );
-        // 80 rows of twice the mean: each adds 2 · 0.2 - ln 1.25.
+        // 80 rows of twice the mean: each adds 2 · 0.2 - ln 1.25. Answers have
+        // the digits of binary32, so that the errors are not exact.
         let expected = if alarm { 80.0 * (0.4 - 1.25f64.ln()) } else { 0.0 };
         let value = cusum["value"].as_f64().unwrap();
-        assert!((value - expected).abs() < 1e-6, "{value}, not {expected}");
+        assert!((value - expected).abs() < 1e-5, "{value}, not {expected}");
     }
 }
 

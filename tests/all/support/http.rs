@@ -113,9 +113,13 @@ fn parse(received: &[u8], head: bool) -> Option<Answer> {
     let length = headers
         .iter()
         .find(|(name, _)| name == "content-length")
-        .map(|(_, value)| value.parse::<usize>().expect("a length"))
-        .unwrap_or_else(|| panic!("an answer without content-length: {text}"));
-    let length = if head { 0 } else { length };
+        .map(|(_, value)| value.parse::<usize>().expect("a length"));
+    let length = match length {
+        // RFC 9112, 6.3: these have no body, whatever is said of it.
+        _ if head || matches!(status, 204 | 304) => 0,
+        Some(length) => length,
+        None => panic!("an answer without content-length: {text}"),
+    };
     (body.len() >= length).then(|| Answer {
         status,
         headers,
