@@ -646,7 +646,7 @@ fn a_regressions_errors_are_charted() {
             })
             .collect();
         assert_eq!(predicted.len(), 80);
-        let sign = |row: usize| if row % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |row: usize| if row.is_multiple_of(2) { 1.0 } else { -1.0 };
         let labels: Vec<Value> = (0..80)
             .map(|row| json!({"id": "rows", "row": row, "label": predicted[row] + sign(row) * error}))
             .collect();

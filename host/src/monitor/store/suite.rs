@@ -365,7 +365,7 @@ fn parked_labels(store: &dyn Store) {
     label.parked = Some(b"yes".to_vec());
     let put = |label: &Label| store.label(std::slice::from_ref(label), LONG).expect("a label is put");
     assert_eq!(put(&label), [Labelled::Counted]);
-    assert_eq!(there("parked"), [second.clone()]);
+    assert_eq!(there("parked"), std::slice::from_ref(&second));
     assert_eq!(put(&label), [Labelled::Gone]);
     assert_eq!(sums(store, "parked"), Sums::from([(1, 1)]));
     // One that was never parked, and one of a model that has none.
