@@ -333,7 +333,7 @@ fn what_is_wrong_is_told(full: bool) -> bool {
             format!("{rule}, {size}, {what}: told in {count} of {runs}")
         });
     };
-    for (requests, times, least) in [(100, 5.0, 0.9), (500, 2.5, 0.9), (5000, 1.5, 0.9)] {
+    for (requests, times, least) in [(100, 8.0, 0.9), (500, 3.0, 0.9), (5000, 1.5, 0.9)] {
         let found = in_parallel(runs, |run| {
             let mut draw = Draw::new(0x6ad << 40 | requests << 20 | run as u64);
             let mut rules = Week::new(300);
@@ -347,7 +347,7 @@ fn what_is_wrong_is_told(full: bool) -> bool {
             tell(rule, format!("{requests} requests"), &what, found.clone(), least);
         }
     }
-    for (labels, down, least) in [(100, 25.0, 0.9), (500, 12.5, 0.9), (2000, 10.0, 0.9)] {
+    for (labels, down, least) in [(100, 25.0, 0.9), (500, 15.0, 0.9), (2000, 12.5, 0.9)] {
         let found = in_parallel(runs, |run| {
             let mut draw = Draw::new(0x6ae << 40 | labels << 20 | run as u64);
             let model = Labels::new(manifest.clone(), &mut draw, 0.85, 1000);
