@@ -24,7 +24,7 @@ pub struct Workspace {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) f32: Vec<f32>,
-    pub(crate) keys: Vec<i32>,
+    pub(crate) keys: Vec<i64>,
     pub(crate) f64: Vec<f64>,
     pub(crate) scores: Vec<f32>,
     pub(crate) indices: Vec<u32>,

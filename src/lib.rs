@@ -44,6 +44,7 @@ pub mod engine;
 pub mod golden;
 pub mod model;
 pub mod ops;
+mod order;
 pub mod program;
 pub mod record;
 pub mod signature;

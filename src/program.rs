@@ -36,7 +36,7 @@ use std::marker::PhantomData;
 compile_error!("program images are little-endian and used in place");
 
 const MAGIC: &[u8; 8] = b"MDLTPRG\0";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How a program stands in an ONNX graph that the neural engine runs.
 pub mod graph {
     /// The operator, of the default domain.

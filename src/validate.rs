@@ -7,6 +7,8 @@
 //! its column and placed in its bin.
 
 use crate::drift::{Bins, Special};
+use crate::order;
+use crate::record::json;
 use crate::signature::{Category, Feature, FeatureType, Manifest, Unknown};
 use crate::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -224,8 +226,8 @@ impl Schema {
         if fed.iter().flatten().any(|&f| !f) {
             return Err("some column of an input is fed by no feature".into());
         }
-        let mut by_name: Vec<u32> = (0..checks.len() as u32).collect();
-        by_name.sort_by(|&a, &b| checks[a as usize].name.cmp(&checks[b as usize].name));
+        let by_name = order::sorted(checks.len(), &mut |a, b| checks[a].name.cmp(&checks[b].name));
+        let by_name: Vec<u32> = by_name.into_iter().map(|index| index as u32).collect();
         if let Some(pair) = by_name
             .windows(2)
             .find(|pair| checks[pair[0] as usize].name == checks[pair[1] as usize].name)
@@ -299,7 +301,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// A category by its name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Name {
     name: String,
     /// What the model gets; NaN where it gets the name.
@@ -315,7 +317,7 @@ struct Code {
 }
 
 /// Where a category that the signature knows is counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Place {
     bin: u8,
     /// The reference has it.
@@ -376,8 +378,10 @@ impl Check {
                 codes.push(Code { code, place });
             }
         }
-        names.sort_by(|a, b| a.name.cmp(&b.name));
-        codes.sort_by(|a, b| a.code.total_cmp(&b.code));
+        let by_name = order::sorted(names.len(), &mut |a, b| names[a].name.cmp(&names[b].name));
+        let names = by_name.into_iter().map(|at| std::mem::take(&mut names[at])).collect();
+        let by_code = order::sorted(codes.len(), &mut |a, b| codes[a].code.total_cmp(&codes[b].code));
+        let mut codes: Vec<Code> = by_code.into_iter().map(|at| codes[at]).collect();
         codes.dedup_by(|a, b| a.code == b.code);
         let mut key = Vec::new();
         crate::api::json::text(&mut key, &feature.name);
@@ -583,7 +587,7 @@ impl Check {
             return self.text(cell, warn);
         }
         let trimmed = cell.trim();
-        let number = match trimmed.parse::<f64>() {
+        let number = match json::number(trimmed).map_or_else(|| trimmed.parse::<f64>(), Ok) {
             Ok(number) => Some(number),
             Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("true") => Some(1.0),
             Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("false") => Some(0.0),

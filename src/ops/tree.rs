@@ -16,10 +16,14 @@
 //! Both sides of the comparison are [keys](key): integers in the order of the
 //! floats that they stand for. Comparing integers takes less than comparing
 //! floats where NaN has a say, in wasm above all, and a row is made keys once
-//! for hundreds of comparisons.
+//! for hundreds of comparisons. In a row a key is the upper half of 64 bits
+//! whose lower half is 0, so that it is compared with a node as it stands, of
+//! which the key is the upper half too.
 //!
 //! Where the next node lies is relative to this one, so that a walk's state is
-//! one pointer, and eight walks fit the registers.
+//! one pointer, and eight walks fit the registers. A node has the place of what
+//! it asks for in bytes from the row's beginning, the same for one row and for
+//! eight side by side.
 //!
 //! *Missing values* cost nothing in the walk. A row is laid out as its columns,
 //! in which a missing value is above every threshold, then (if any node sends
@@ -50,6 +54,7 @@ use crate::program::{Constants, Slice};
 use crate::tensor::{Shape, Tensor, Values};
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// What is compared in the walk: for a float an integer, such that of two
 /// floats the greater one has the greater integer. -0 is 0, and NaN below
@@ -68,54 +73,86 @@ const BELOW_ALL: i32 = i32::MIN;
 /// Above every threshold.
 const ABOVE_ALL: i32 = i32::MAX;
 
-/// A node in 8 bytes: children within 32,767 nodes and rows of up to 65,535
-/// values.
+/// A node in 8 bytes: children within 32,767 nodes and rows of up to
+/// [`SLOTS_MAX`](Node::SLOTS_MAX) values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Node {
-    /// The threshold's [`key`]; of a leaf the payload.
-    pub value: i32,
-    /// Which value of the laid-out row is asked.
-    pub feature: u16,
-    /// How many nodes after this one the left child lies; the right one follows
-    /// it. 0 leads to the node itself: a leaf.
-    pub child: i16,
+    place: u16,
+    child: i16,
+    value: i32,
 }
 
 /// A node in 12 bytes, for what does not fit a [`Node`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct WideNode {
-    /// See [`Node::value`].
+    /// The threshold's [`key`]; of a leaf the payload.
     pub value: i32,
-    /// See [`Node::feature`].
+    /// Which value of the laid-out row is asked.
     pub feature: u32,
-    /// See [`Node::child`].
+    /// How many nodes after this one the left child lies; the right one follows
+    /// it. 0 leads to the node itself: a leaf.
     pub child: i32,
 }
 
+impl Node {
+    /// The most values of a laid-out row.
+    pub const SLOTS_MAX: usize = (1 << 16) / SLOT;
+
+    /// The same in 8 bytes, if it fits.
+    pub fn narrowed(wide: &WideNode) -> Option<Node> {
+        Some(Node {
+            place: u16::try_from(wide.feature as usize * SLOT).ok()?,
+            child: i16::try_from(wide.child).ok()?,
+            value: wide.value,
+        })
+    }
+}
+
 trait TreeNode: Pod {
-    /// Value, feature and child.
-    fn parts(&self) -> (i32, usize, isize);
+    /// From one value of a row to the next if it is laid out alone.
+    const STEP: usize;
+
+    /// The key in the upper half, and in the lower one whatever is no less than
+    /// 0; where the asked value lies, in bytes; the child.
+    fn parts(&self, step: usize) -> (i64, usize, isize);
+
+    /// Which value is asked.
+    fn feature(&self) -> usize;
 }
 
 impl TreeNode for Node {
+    const STEP: usize = LANES;
+
     #[inline(always)]
-    fn parts(&self) -> (i32, usize, isize) {
+    fn parts(&self, _: usize) -> (i64, usize, isize) {
         // By one load, where three would be as many instructions more.
-        let bits: u64 = bytemuck::cast(*self);
-        (
-            bits as i32,
-            (bits >> 32) as usize & 0xffff,
-            (bits as i64 >> 48) as isize,
-        )
+        let bits = u64::from_le(bytemuck::cast(*self));
+        (bits as i64, bits as usize & 0xffff, (bits as i32 >> 16) as isize)
+    }
+
+    fn feature(&self) -> usize {
+        // What is between two places is no value.
+        match usize::from(self.place) {
+            place if place.is_multiple_of(SLOT) => place / SLOT,
+            _ => usize::MAX,
+        }
     }
 }
 
 impl TreeNode for WideNode {
+    // A row of many values is small where they lie close together.
+    const STEP: usize = 1;
+
     #[inline(always)]
-    fn parts(&self) -> (i32, usize, isize) {
-        (self.value, self.feature as usize, self.child as isize)
+    fn parts(&self, step: usize) -> (i64, usize, isize) {
+        let place = self.feature as usize * step * size_of::<i64>();
+        (i64::from(self.value) << 32, place, self.child as isize)
+    }
+
+    fn feature(&self) -> usize {
+        self.feature as usize
     }
 }
 
@@ -221,10 +258,14 @@ pub struct TreeEnsemble {
 /// The largest number of scores.
 pub const TARGETS_MAX: u32 = 1 << 16;
 
-/// Rows that are laid out and walked together.
+/// The most rows that are laid out and walked together.
 const BLOCK: usize = 64;
+/// They take up to so many bytes, so that they stay in the nearest cache.
+const BLOCK_BYTES: usize = 16 << 10;
 /// Walks that run in step, to hide the latency of each other's loads.
 const LANES: usize = 8;
+/// Bytes from a value to the next in rows that are laid out side by side.
+const SLOT: usize = LANES * size_of::<i64>();
 /// Trees up to this depth are walked to it without looking on the way whether
 /// the leaves are reached.
 const EVEN_DEPTH: u32 = 8;
@@ -238,16 +279,17 @@ impl TreeEnsemble {
     }
 
     /// Lays a row out in every `step`-th place from the first.
-    fn lay_out(&self, values: impl Iterator<Item = f32>, row: &mut [i32], step: usize) {
+    fn lay_out(&self, values: impl Iterator<Item = f32>, row: &mut [i64], step: usize) {
+        let upper = |key: i32| i64::from(key) << 32;
         let columns = self.columns as usize;
         for (i, value) in values.take(columns).enumerate() {
             let low = key(value);
-            row[i * step] = if value.is_nan() { ABOVE_ALL } else { low };
+            row[i * step] = upper(if value.is_nan() { ABOVE_ALL } else { low });
             if self.missing_left {
-                row[(columns + i) * step] = low;
+                row[(columns + i) * step] = upper(low);
             }
         }
-        row[(Self::width(columns, self.missing_left) - 1) * step] = BELOW_ALL;
+        row[(Self::width(columns, self.missing_left) - 1) * step] = upper(BELOW_ALL);
     }
 
     fn check_nodes<N: TreeNode>(&self, nodes: &[N], trees: &[Tree]) -> Result<(), String> {
@@ -261,10 +303,10 @@ impl TreeEnsemble {
                 return Err(format!("tree {index} contradicts itself: {tree:?}"));
             }
             for (at, node) in nodes.iter().enumerate() {
-                let (_, feature, child) = node.parts();
+                let (feature, (_, _, child)) = (node.feature(), node.parts(LANES));
                 // The sentinel is above no threshold, so that only the left
                 // child must exist.
-                let sentinel = feature + 1 == width;
+                let sentinel = feature == width - 1;
                 let first = at.checked_add_signed(child);
                 let last = first.and_then(|first| first.checked_add(usize::from(!sentinel)));
                 if feature >= width || last.is_none_or(|last| last >= len) {
@@ -275,14 +317,34 @@ impl TreeEnsemble {
         Ok(())
     }
 
+    /// Each leaf has one weight, and all are added to the same score.
+    fn is_one_sum(&self) -> bool {
+        let added = matches!(self.aggregate, Aggregate::Sum | Aggregate::Average);
+        added && self.targets == 1 && matches!(self.leaves, Leaves::Inline)
+    }
+
     /// Adds every tree's weight for one laid-out row to its scores.
-    fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[i32], sums: &mut [Sum<f32>]) {
-        let leaf = Leaf::new(self, constants);
+    fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[i64], sums: &mut [Sum<f32>]) {
+        let groups = constants.get(self.trees).chunks(LANES);
         let mut values = [0; LANES];
-        for group in constants.get(self.trees).chunks(LANES) {
-            // A short group walks its first tree more than once.
-            let trees = std::array::from_fn(|lane| group.get(lane).unwrap_or(&group[0]));
-            walk_trees(nodes, trees, row, &mut values);
+        if self.is_one_sum() {
+            // In a register: a store for each weight would wait for the one before.
+            let mut score = 0.0;
+            for group in groups {
+                walk_trees(nodes, group, row, &mut values);
+                for &value in &values[..group.len()] {
+                    score += f32::from_bits(value as u32);
+                }
+            }
+            sums[0] = Sum {
+                score,
+                given: !self.trees.is_empty(),
+            };
+            return;
+        }
+        let leaf = Leaf::new(self, constants);
+        for group in groups {
+            walk_trees(nodes, group, row, &mut values);
             for (tree, &value) in group.iter().zip(&values) {
                 leaf.add(tree, value, sums);
             }
@@ -291,12 +353,30 @@ impl TreeEnsemble {
 
     /// [`TreeEnsemble::walk_row`] for rows that are laid out side by side,
     /// [`LANES`] together: value by value, each for all of them.
-    fn walk_block<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[i32], sums: &mut [Sum<f32>]) {
+    fn walk_block<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, rows: &[i64], sums: &mut [Sum<f32>]) {
         let width = Self::width(self.columns as usize, self.missing_left);
         let targets = self.targets as usize;
-        let leaf = Leaf::new(self, constants);
+        let trees = constants.get(self.trees);
         let mut values = [0; LANES];
-        for tree in constants.get(self.trees) {
+        if self.is_one_sum() {
+            let mut scores = [0.0; BLOCK];
+            for tree in trees {
+                let groups = rows.chunks_exact(width * LANES);
+                for (rows, scores) in groups.zip(scores.chunks_exact_mut(LANES)) {
+                    walk_rows(nodes, tree, rows, &mut values);
+                    for (score, &value) in scores.iter_mut().zip(&values) {
+                        *score += f32::from_bits(value as u32);
+                    }
+                }
+            }
+            for (sum, &score) in sums.iter_mut().zip(&scores) {
+                let given = !trees.is_empty();
+                *sum = Sum { score, given };
+            }
+            return;
+        }
+        let leaf = Leaf::new(self, constants);
+        for tree in trees {
             let groups = rows.chunks_exact(width * LANES);
             for (rows, sums) in groups.zip(sums.chunks_exact_mut(LANES * targets)) {
                 walk_rows(nodes, tree, rows, &mut values);
@@ -311,8 +391,6 @@ impl TreeEnsemble {
 /// How a leaf's value becomes part of the scores.
 struct Leaf<'a> {
     aggregate: Aggregate,
-    /// Weights are added up.
-    added: bool,
     lists: Option<(&'a [u32], &'a [u32], &'a [f32])>,
 }
 
@@ -320,7 +398,6 @@ impl<'a> Leaf<'a> {
     fn new(ensemble: &TreeEnsemble, constants: &Constants<'a>) -> Self {
         Leaf {
             aggregate: ensemble.aggregate,
-            added: matches!(ensemble.aggregate, Aggregate::Sum | Aggregate::Average),
             lists: match ensemble.leaves {
                 Leaves::Inline => None,
                 Leaves::Lists {
@@ -335,14 +412,7 @@ impl<'a> Leaf<'a> {
     #[inline(always)]
     fn add(&self, tree: &Tree, value: i32, sums: &mut [Sum<f32>]) {
         let Some((starts, targets, weights)) = self.lists else {
-            let value = f32::from_bits(value as u32);
-            let sum = &mut sums[tree.target as usize];
-            if self.added {
-                sum.score += value;
-                sum.given = true;
-            } else {
-                sum.combine(self.aggregate, value);
-            }
+            sums[tree.target as usize].combine(self.aggregate, f32::from_bits(value as u32));
             return;
         };
         self.add_list(value, (starts, targets, weights), sums);
@@ -359,22 +429,31 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Walks in step from these nodes until all are at leaves; `x` gives the value
-/// of a lane's row that a node asks for.
+/// Walks in step from these nodes until all are at leaves. Of a row that is
+/// laid out in every `step`-th place, `x` gives a lane the value that lies so
+/// many bytes from its beginning.
 ///
 /// # Safety
 /// `check_nodes` has accepted the trees whose roots are given, `depth` is that
 /// of the deepest, and `x` is safe for their features.
 #[inline(always)]
-unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn(usize, usize) -> i32) -> [i32; LANES] {
+unsafe fn descend<N: TreeNode>(
+    mut at: [*const N; LANES],
+    depth: u32,
+    step: usize,
+    x: impl Fn(usize, usize) -> i64,
+) -> [i32; LANES] {
     // SAFETY: a checked node's children are nodes of its tree.
-    let step = |at: &mut [*const N; LANES]| unsafe {
+    let walk = |at: &mut [*const N; LANES]| unsafe {
         let mut on_the_way = 0;
         for (lane, at) in at.iter_mut().enumerate() {
-            let (value, feature, child) = (**at).parts();
-            *at = at.offset(child + isize::from(x(lane, feature) > value));
+            let (value, place, child) = (**at).parts(step);
+            *at = at.offset(child + isize::from(x(lane, place) > value));
             on_the_way |= child;
         }
+        // Else the compiler begins the lanes' next steps among these, and has
+        // more values at hand than there are registers.
+        compiler_fence(Ordering::SeqCst);
         on_the_way
     };
     let mut left = depth;
@@ -382,12 +461,12 @@ unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn
         // Two at a time, because a loop has its price: in wasm the host looks
         // at its clock there.
         while left > 1 {
-            step(&mut at);
-            step(&mut at);
+            walk(&mut at);
+            walk(&mut at);
             left -= 2;
         }
         if left > 0 {
-            step(&mut at);
+            walk(&mut at);
         }
         left = 0;
     }
@@ -396,41 +475,42 @@ unsafe fn descend<N: TreeNode>(mut at: [*const N; LANES], depth: u32, x: impl Fn
     while left > 0 {
         let steps = STRIDE.min(left);
         for _ in 1..steps {
-            step(&mut at);
+            walk(&mut at);
         }
         left -= steps;
-        if step(&mut at) == 0 {
+        if walk(&mut at) == 0 {
             break;
         }
     }
     // SAFETY: as above.
-    at.map(|at| unsafe { (*at).parts().0 })
+    at.map(|at| unsafe { ((*at).parts(step).0 >> 32) as i32 })
 }
 
-fn root<N>(nodes: &[N], tree: &Tree) -> *const N {
-    nodes[tree.start as usize..][..tree.len as usize].as_ptr()
-}
-
-/// Walks one row down several trees; writes the values of the leaves. A
-/// function of its own, so that its state stays in registers.
+/// Walks one row down up to [`LANES`] trees, of which there is at least one;
+/// writes the values of the leaves. A function of its own, so that its state
+/// stays in registers.
 #[inline(never)]
-fn walk_trees<N: TreeNode>(nodes: &[N], trees: [&Tree; LANES], row: &[i32], values: &mut [i32; LANES]) {
-    let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
-    let roots = trees.map(|tree| root(nodes, tree));
-    // SAFETY: the trees were checked for rows of this width when the program
-    // was loaded.
-    *values = unsafe { descend(roots, depth, |_, feature| *row.get_unchecked(feature)) };
+fn walk_trees<N: TreeNode>(nodes: &[N], trees: &[Tree], row: &[i64], values: &mut [i32; LANES]) {
+    let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+    // A short group walks its last tree more than once.
+    let last = trees.len() - 1;
+    // SAFETY: the trees were checked for these nodes and for rows of this width
+    // when the program was loaded.
+    *values = unsafe {
+        let roots = std::array::from_fn(|lane| nodes.as_ptr().add(trees[lane.min(last)].start as usize));
+        descend(roots, depth, N::STEP, |_, place| *row.as_ptr().byte_add(place))
+    };
 }
 
 /// Walks several rows down one tree; writes the values of the leaves.
 #[inline(never)]
-fn walk_rows<N: TreeNode>(nodes: &[N], tree: &Tree, rows: &[i32], values: &mut [i32; LANES]) {
-    let root = root(nodes, tree);
-    // SAFETY: the trees were checked for rows of this width when the program
-    // was loaded, and there are so many of them.
+fn walk_rows<N: TreeNode>(nodes: &[N], tree: &Tree, rows: &[i64], values: &mut [i32; LANES]) {
+    // SAFETY: the trees were checked for these nodes and for rows of this width
+    // when the program was loaded, and there are so many of them.
     *values = unsafe {
-        descend([root; LANES], tree.depth, |lane, feature| {
-            *rows.get_unchecked(feature * LANES + lane)
+        let root = nodes.as_ptr().add(tree.start as usize);
+        descend([root; LANES], tree.depth, LANES, |lane, place| {
+            *rows.as_ptr().byte_add(place).add(lane)
         })
     };
 }
@@ -504,19 +584,25 @@ impl Kernel for TreeEnsemble {
             classes.reserve(rows);
         }
         let mut one_class = 0;
-        let laid_out = &mut scratch.keys;
+        let block_max = BLOCK.min(BLOCK_BYTES / (width * size_of::<i64>())).max(LANES);
+        let alone = match self.nodes {
+            Nodes::Narrow(_) => Node::STEP,
+            Nodes::Wide(_) => WideNode::STEP,
+        };
         let mut few = [Sum::default(); 8];
         let mut many = Vec::new();
         let mut row = 0;
         while row < rows {
             // Whole groups side by side; what is left row by row.
-            let block = match rows - row {
-                left if left < LANES => 1,
-                left => BLOCK.min(left / LANES * LANES),
+            let (block, step) = match rows - row {
+                left if left < LANES => (1, alone),
+                left => (block_max.min(left) / LANES * LANES, LANES),
             };
-            let step = if block == 1 { 1 } else { LANES };
-            laid_out.clear();
-            laid_out.resize(block * width, 0);
+            let keys = block.next_multiple_of(step) * width;
+            if scratch.keys.len() < keys {
+                scratch.keys.resize(keys, 0);
+            }
+            let laid_out = &mut scratch.keys[..keys];
             for i in 0..block {
                 let slot = &mut laid_out[i / step * width * step + i % step..];
                 let range = (row + i) * given..(row + i) * given + columns;

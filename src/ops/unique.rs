@@ -3,6 +3,7 @@
 
 use super::Kernel;
 use crate::engine::{Operands, RunError, Scratch};
+use crate::order::sorted;
 use crate::program::Constants;
 use crate::tensor::{RANK_MAX, Shape, Tensor, Values, View};
 use serde::{Deserialize, Serialize};
@@ -44,12 +45,12 @@ impl Kernel for Unique {
                 .find(|o| o.is_ne())
                 .unwrap_or(Ordering::Equal)
         };
-        let mut items: Vec<usize> = (0..len).collect();
-        items.sort_by(|&a, &b| compare(a, b));
+        let items = sorted(len, &mut |a, b| compare(a, b));
         // Equal items are side by side, in the order in which they stand.
         let mut groups: Vec<&[usize]> = items.chunk_by(|&a, &b| compare(a, b).is_eq()).collect();
         if !self.sorted {
-            groups.sort_by_key(|group| group[0]);
+            let by_first = sorted(groups.len(), &mut |a, b| groups[a][0].cmp(&groups[b][0]));
+            groups = by_first.into_iter().map(|group| groups[group]).collect();
         }
         let mut new = [0; RANK_MAX];
         new[..dims.len()].copy_from_slice(dims);

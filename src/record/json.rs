@@ -73,6 +73,18 @@ fn begins_with(bytes: &[u8], prefix: &[u8]) -> bool {
     word(bytes, last) == word(prefix, last)
 }
 
+/// The text as a number, if JSON would have it as one.
+#[inline]
+pub(crate) fn number(text: &str) -> Option<f64> {
+    let bytes = text.as_bytes();
+    if !matches!(bytes.first(), Some(b'-' | b'0'..=b'9')) {
+        return None;
+    }
+    let mut json = Json { text, bytes, at: 0 };
+    let number = json.number().ok()?;
+    (json.at == bytes.len()).then_some(number)
+}
+
 impl<'a> Json<'a> {
     /// A reader of this text.
     ///

@@ -202,6 +202,8 @@ fn a_changed_relation_to_the_truth_shows_in_the_performance_alone() {
     only_bad("concept", &report, "none", &[]);
     assert!(below_baseline(&report) > 0.05, "{}", report["performance"]["metrics"]);
     assert_eq!(report["performance"]["cusum"]["alarm"], true);
+    let verdict = report["verdict"].as_str().unwrap();
+    assert!(verdict.contains("Performance is worse: accuracy 0."), "{verdict}");
     // The scores know nothing of it.
     let estimate = report["performance"]["estimate"]["accuracy"].as_f64().unwrap();
     let accuracy = &report["performance"]["metrics"]["accuracy"];

@@ -1,6 +1,6 @@
 //! Servers to compare with, which give every request the same answer.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -8,11 +8,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use modelet::api::{Format, JSON, Route};
+use modelet::api::{Format, JSON, Route, Service};
+use modelet::model::Model;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -31,12 +33,16 @@ pub const HELLO: &str = "serve-hello";
 /// The host's stack without a guest: its connections, routing, ids, reading of
 /// bodies, and headers.
 pub const STACK: &str = "serve-stack";
+/// That stack with the core compiled into it: no guest, nothing watched.
+pub const NATIVE: &str = "serve-native";
 
-/// The baseline of this name, which takes its answer.
+/// The baseline of this name, which takes its answer; [`NATIVE`] the path of a
+/// bundle.
 pub fn named(name: &str) -> Option<fn(Bytes) -> Result<()>> {
     match name {
         HELLO => Some(|answer| run(hello(answer))),
-        STACK => Some(|answer| run(stack(answer))),
+        STACK => Some(|answer| run(stack(Reply::Same(answer)))),
+        NATIVE => Some(|path| run(stack(Reply::Core(std::fs::read(str::from_utf8(&path)?)?)))),
         _ => None,
     }
 }
@@ -77,7 +83,37 @@ async fn hello(answer: Bytes) -> Result<()> {
     }
 }
 
-async fn stack(answer: Bytes) -> Result<()> {
+/// Where a stack's answers come from.
+enum Reply {
+    Same(Bytes),
+    /// A bundle, of which each thread has a model.
+    Core(Vec<u8>),
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Service>> = const { RefCell::new(None) };
+}
+
+impl Reply {
+    fn body(&self, request: &[u8], id: &RequestId) -> Result<Bytes> {
+        let bundle = match self {
+            Reply::Same(answer) => return Ok(answer.clone()),
+            Reply::Core(bundle) => bundle,
+        };
+        CORE.with_borrow_mut(|core| {
+            if core.is_none() {
+                *core = Some(Service::new(Model::load(bundle.clone())?));
+            }
+            let core = core.as_mut().context("it was just loaded")?;
+            let start = Instant::now();
+            let reply = core.predict(request, Some(id.as_str()), || start.elapsed().as_nanos() as u64);
+            ensure!(reply.problem.is_none(), "{:?}", reply.problem);
+            Ok(reply.body.into())
+        })
+    }
+}
+
+async fn stack(reply: Reply) -> Result<()> {
     // As in `serve.rs`.
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -92,7 +128,7 @@ async fn stack(answer: Bytes) -> Result<()> {
             read_timeout: Duration::from_secs(30),
             budget: Budget::new(512 << 20),
         },
-        answer,
+        reply,
     });
     let (_stop, stopped) = watch::channel(());
     let listener = listen().await?;
@@ -113,7 +149,7 @@ async fn stack(answer: Bytes) -> Result<()> {
 
 struct Stack {
     bodies: BodyLimits,
-    answer: Bytes,
+    reply: Reply,
 }
 
 impl Stack {
@@ -124,13 +160,18 @@ impl Stack {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let json = matches!(Format::from_content_type(content_type), Ok(Format::Json));
         let read = body::read(body, &self.bodies, false).await;
+        let answer = match &read {
+            Ok(whole) if known && json => self.reply.body(&whole.bytes, &id).ok(),
+            _ => None,
+        };
         let mut headers = head.headers;
         headers.clear();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(X_REQUEST_ID, id.into_header());
-        let mut response = Response::new(Full::new(self.answer.clone()));
+        let good = answer.is_some();
+        let mut response = Response::new(Full::new(answer.unwrap_or_default()));
         *response.headers_mut() = headers;
-        if !known || !json || read.is_err() {
+        if !good {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         }
         Ok(response)

@@ -26,7 +26,7 @@ impl Subject {
         median(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a.cpu_us / b.cpu_us))
     }
 
-    fn row(&self, connections: usize, [hyper, stack, ..]: &[Subject; 6]) -> Result<Vec<String>> {
+    fn row(&self, connections: usize, [hyper, stack, ..]: &[Subject; 7]) -> Result<Vec<String>> {
         let mut times = Times::default();
         for round in &self.rounds {
             times.append(&round.times);
@@ -51,7 +51,9 @@ to request, connections kept alive. Each server is a process of its own; `serve`
 is said, with validation and monitoring on and the store in a file. They take turns for ROUNDS rounds of REQUESTS requests. Figures are \
 medians of the rounds, ratios are of the servers' processor time (user and kernel) in the same round. The stack without \
 a guest has the host's connections, routing, request ids, reading of bodies and headers, and gives the same answer to \
-every request; bare hyper does not read the body either. With 16 connections a server finds several requests each time \
+every request; bare hyper does not read the body either. The stack with the core has the same \
+core as the guest, compiled natively and called without a sandbox, and watches nothing: what a hand-written server would \
+take for the same answers. With 16 connections a server finds several requests each time \
 it wakes; with 1 it wakes for each. Client and servers share the processors, so times and requests/s compare the \
 servers with each other only. The access log goes to `/dev/null`. Memory is what is resident after the load.";
 
@@ -74,15 +76,18 @@ pub fn measure(effort: Effort) -> Result<Section> {
     let store = store.to_str().context("the path is no text")?;
     let pooled = modelet(&["--no-access-log", "--store", store])?;
     let answer = pooled.answer(requests.first().context("there are no rows")?)?;
-    let baseline = |name: &str| Server::start(Command::new(env::current_exe()?).args([name, answer.as_str()]));
+    let baseline = |name: &str, argument: &str| Server::start(Command::new(env::current_exe()?).args([name, argument]));
+    let bundle = credit().with_extension("bundle");
+    let bundle = bundle.to_str().context("the path is no text")?;
     let subject = |name, server| Subject {
         name,
         server,
         rounds: Vec::new(),
     };
     let mut subjects = [
-        subject("bare hyper", baseline(baselines::HELLO)?),
-        subject("same stack without a guest", baseline(baselines::STACK)?),
+        subject("bare hyper", baseline(baselines::HELLO, &answer)?),
+        subject("same stack without a guest", baseline(baselines::STACK, &answer)?),
+        subject("same stack with the core, native", baseline(baselines::NATIVE, bundle)?),
         subject("`serve --no-access-log`", pooled),
         subject(
             "`serve --no-access-log --no-monitor`",
@@ -133,7 +138,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
 }
 
 /// Bare hyper, the stack, and the pooled server watched and not come first.
-fn targets([hyper, stack, pooled, unwatched, ..]: &[Subject; 6]) -> Vec<Target> {
+fn targets([hyper, stack, _, pooled, unwatched, ..]: &[Subject; 7]) -> Vec<Target> {
     vec![
         Target {
             what: "processor time of `serve --no-access-log` to the same stack without a guest",

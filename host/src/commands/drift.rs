@@ -7,6 +7,7 @@ use crate::cli::DriftArgs;
 use crate::data::{Cell, Format, Reader};
 use crate::monitor::html::{self, ReportContext};
 use crate::monitor::span;
+use crate::monitor::status;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
@@ -67,29 +68,39 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         psi: args.threshold,
         ..Thresholds::default()
     };
-    let report = modelet::drift::report(
+    let mut report = modelet::drift::report(
         manifest,
         &artifact.bundle_sha256,
         &manifest.reference,
         &counts,
         &thresholds,
     );
-    let performance = judge.map(|judge| {
+    let performance = judge.as_ref().map(|judge| {
         let baseline = manifest.baseline.clone().unwrap_or_default();
         judge.performance(&sums, &baseline.metrics)
     });
+    let worse = judge.and_then(|judge| status::worse(&judge, &sums, manifest));
+    if let Some(sentence) = &worse {
+        report.verdict = format!("{} {sentence}", report.verdict);
+    }
     if let Some(path) = &args.html {
         let context = ReportContext {
             manifest: Some(manifest),
             model_file: args.model.to_str(),
             current_file: args.rows.to_str(),
             made: Some(&span::rfc3339(span::now())),
+            performance: performance.as_ref(),
+            worse: worse.is_some(),
         };
         std::fs::write(path, html::render(&report, &context)).with_context(|| path.display().to_string())?;
         output.status(format!("the report is in {}", path.display()));
     }
     let drifted = report.state == State::Drifted;
-    let found = Found { report, performance };
+    let found = Found {
+        report,
+        performance,
+        worse: worse.is_some(),
+    };
     match args.json {
         true => output.print_json(&found)?,
         false => output.print(text(&found, manifest, output))?,
@@ -104,6 +115,8 @@ struct Found {
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     performance: Option<Performance>,
+    #[serde(skip)]
+    worse: bool,
 }
 
 fn add(counts: &mut Counts, observation: &Observation) {
@@ -134,6 +147,7 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
         output.paint(Paint::Bold, format!("{} {}", report.model, report.version)),
         output.paint(
             match (report.state, report.quality) {
+                _ if found.worse => Paint::Red,
                 (State::Drifted, _) => Paint::Red,
                 (_, QualityState::Bad) => Paint::Yellow,
                 (State::Stable, _) => Paint::Green,

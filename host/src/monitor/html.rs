@@ -11,6 +11,7 @@ mod text;
 use modelet::drift::report::{
     ColumnKind, ColumnReport, Direction, DriftFigures, QualityState, Report, ShareReport, State, Test,
 };
+use modelet::drift::truth::Performance;
 use modelet::signature::Manifest;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
@@ -35,6 +36,10 @@ pub struct ReportContext<'a> {
     pub current_file: Option<&'a str>,
     /// When the report was made, RFC 3339.
     pub made: Option<&'a str>,
+    /// How good the predictions were, if labels came with the rows.
+    pub performance: Option<&'a Performance>,
+    /// They were worse than the baseline allows.
+    pub worse: bool,
 }
 
 /// A column, and what the page must know of it more than once.
@@ -71,6 +76,9 @@ pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
     page.details(report, &predictions, &features);
     page.quality(report, &features);
     page.faults(report);
+    if let Some(performance) = extra.performance {
+        page.performance(performance);
+    }
     page.method(report);
     page.provenance(report, extra);
     page.foot();
@@ -253,7 +261,7 @@ impl Page {
             );
         }
         let worse = report.quality == QualityState::Bad;
-        let class = match (report.alert, report.state) {
+        let class = match (report.alert || extra.worse, report.state) {
             (true, _) => "bad",
             _ if worse => "warn",
             (_, State::Drifted) => "warn",
@@ -262,11 +270,16 @@ impl Page {
         };
         put!(
             self,
-            r#"<section class="verdict {class}" aria-label="Verdict">{}{}<p>{}</p></section>
+            r#"<section class="verdict {class}" aria-label="Verdict">{}{}{}<p>{}</p></section>
 <dl class="tiles">"#,
             badge(report.state, report.alert),
             if worse {
                 r#"<span class="badge warn"><span aria-hidden="true">△</span> data quality worse</span>"#
+            } else {
+                ""
+            },
+            if extra.worse {
+                r#"<span class="badge bad"><span aria-hidden="true">▲</span> performance worse</span>"#
             } else {
                 ""
             },
@@ -775,6 +788,28 @@ impl Page {
         put!(self, "</section>\n");
     }
 
+    fn performance(&mut self, performance: &Performance) {
+        put!(
+            self,
+            r#"<section><h2 id="performance">Performance</h2><p>The predictions held against the labels of {}.</p><div class="scroll"><table class="narrow"><thead><tr><th scope="col">Figure</th><th scope="col" class="r">Now</th><th scope="col" class="r">95 % interval</th><th scope="col" class="r">Baseline</th></tr></thead><tbody>"#,
+            counted(performance.labelled, "row", "rows")
+        );
+        for (name, metric) in &performance.metrics {
+            let interval = match (metric.low, metric.high) {
+                (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+                _ => String::new(),
+            };
+            put!(
+                self,
+                r#"<tr><th scope="row">{}</th><td class="r">{:.4}</td><td class="r">{interval}</td><td class="r">{}</td></tr>"#,
+                esc(&name.replace('_', " ")),
+                metric.value,
+                metric.baseline.map_or(String::new(), |value| format!("{value:.4}"))
+            );
+        }
+        put!(self, "</tbody></table></div></section>\n");
+    }
+
     fn method(&mut self, report: &Report) {
         let limits = &report.thresholds;
         put!(
@@ -903,6 +938,7 @@ fn shares(column: &ColumnReport) -> [(&'static str, &ShareReport); 4] {
 mod tests {
     use super::*;
     use modelet::drift::report::{Attribution, BinReport, FaultReport, GroupReport, Quality, Thresholds, Window};
+    use modelet::drift::truth::Metric;
     use modelet::validate::FaultCode;
 
     const HOSTILE: &str = "<script>alert('\"&x')</script>";
@@ -1087,6 +1123,38 @@ mod tests {
                 assert_finite(&page);
             }
         }
+    }
+
+    #[test]
+    fn labels_show_how_good_the_predictions_were() {
+        let metric = |value, baseline| Metric {
+            value,
+            low: Some(value - 0.01),
+            high: Some(value + 0.01),
+            baseline,
+            rows: 2000,
+        };
+        let performance = Performance {
+            labelled: 2000,
+            metrics: [
+                ("accuracy".to_owned(), metric(0.7, Some(0.8))),
+                ("log_loss".to_owned(), metric(0.5, None)),
+            ]
+            .into(),
+            ..Performance::default()
+        };
+        let extra = ReportContext {
+            performance: Some(&performance),
+            worse: true,
+            ..ReportContext::default()
+        };
+        let page = render(&report(State::Stable, vec![numeric("a", State::Stable)]), &extra);
+        assert!(page.contains(r#"<section class="verdict bad""#) && page.contains("performance worse"));
+        assert!(page.contains("held against the labels of 2,000 rows"), "{page}");
+        let row = r#"<th scope="row">accuracy</th><td class="r">0.7000</td><td class="r">0.6900 to 0.7100</td><td class="r">0.8000</td>"#;
+        assert!(page.contains(row) && page.contains(r#"<th scope="row">log loss</th>"#));
+        let page = render(&report(State::Stable, vec![]), &ReportContext::default());
+        assert!(!page.contains("performance worse") && !page.contains(r#"id="performance""#));
     }
 
     #[test]

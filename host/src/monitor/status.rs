@@ -4,10 +4,11 @@
 use super::alerts::AlertReport;
 use super::config::duration_text;
 use super::observed::Traffic;
-use super::rules;
+use super::rules::{self, Kind, Outcome, Rule};
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
+use crate::output::count;
 use modelet::drift::report::{QualityState, Report, State, Thresholds, Window};
 use modelet::drift::stats;
 use modelet::drift::truth::{self, Estimate, Judge, Performance, Sums};
@@ -223,6 +224,9 @@ pub struct PerformanceStatus {
     /// does not see concept drift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Estimate>,
+    /// See [`worse`]; part of the report's verdict.
+    #[serde(skip)]
+    pub worse: Option<String>,
 }
 
 /// A control chart over the buckets of the day before the window's end; see
@@ -301,7 +305,8 @@ impl Watched {
                 included: included(name),
             })
             .collect();
-        if let Some(sentence) = sampled(&sources) {
+        let performance = self.performance(window.from, window.to, host_rows, counts.columns.last())?;
+        for sentence in performance.worse.iter().cloned().chain(sampled(&sources)) {
             report.verdict = format!("{} {sentence}", report.verdict);
         }
         Ok(Status {
@@ -313,7 +318,7 @@ impl Watched {
                 counts.answered + counts.rejected,
                 seconds.max(1) as f64,
             ),
-            performance: self.performance(window.from, window.to, host_rows, counts.columns.last())?,
+            performance,
             report,
             alerts: Vec::new(),
             windows: Vec::new(),
@@ -392,6 +397,7 @@ impl Watched {
             baseline_rows: 0,
             cusum: None,
             estimate: None,
+            worse: None,
         };
         let Some(judge) = self.judge() else {
             return Ok(status);
@@ -400,6 +406,7 @@ impl Watched {
         let sums = self.sums(from, to)?;
         let none = BTreeMap::new();
         status.measured = judge.performance(&sums, baseline.map_or(&none, |b| &b.metrics));
+        status.worse = worse(judge, &sums, self.manifest());
         status.coverage = match host_rows {
             0 => 0.0,
             rows => (status.measured.labelled as f64 / rows as f64).min(1.0),
@@ -422,6 +429,36 @@ impl Watched {
         status.estimate = scores.and_then(|scores| judge.estimate(scores, positives));
         Ok(status)
     }
+}
+
+/// A sentence for the verdict where the default rules on figures of the ground
+/// truth would find this one bad.
+pub fn worse(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Option<String> {
+    let rules = Rule::defaults();
+    let mut rules = rules.iter().filter(|rule| rule.kind == Kind::Performance);
+    rules.find_map(|rule| {
+        let metrics = metric_values(judge, sums, manifest, &[rule.confidence]);
+        let metric = metrics.get(&rule.metric)?;
+        let sentence = format!(
+            "Performance is worse: {} {:.4} on {}, {:.4} at the baseline.",
+            rule.metric,
+            metric.value,
+            count(metric.rows, "labelled row"),
+            metric.baseline?
+        );
+        let evaluation = rules::Evaluation {
+            truth: Some(rules::Truth {
+                rows: metric.rows,
+                coverage: 1.0,
+                metrics,
+                cusum: None,
+            }),
+            ..rules::Evaluation::default()
+        };
+        let findings = rule.findings(&evaluation);
+        let bad = findings.iter().any(|finding| finding.outcome == Outcome::Bad);
+        bad.then_some(sentence)
+    })
 }
 
 /// The figures of some sums as rules look at them, with bounds for each of

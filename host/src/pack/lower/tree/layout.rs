@@ -57,17 +57,7 @@ impl Lowering<'_> {
                 node.child -= i32::try_from(slot).map_err(|_| "too many nodes")?;
             }
         }
-        let narrow = (width <= 1 << 16).then(|| {
-            let narrow = |n: &WideNode| {
-                Some(tree::Node {
-                    value: n.value,
-                    feature: n.feature as u16,
-                    child: i16::try_from(n.child).ok()?,
-                })
-            };
-            wide.iter().map(narrow).collect::<Option<Vec<_>>>()
-        });
-        let nodes = match narrow.flatten() {
+        let nodes = match wide.iter().map(tree::Node::narrowed).collect::<Option<Vec<_>>>() {
             Some(nodes) => Nodes::Narrow(self.builder.array(&nodes)),
             None => Nodes::Wide(self.builder.array(&wide)),
         };
