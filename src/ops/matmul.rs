@@ -3,8 +3,7 @@
 //! Products are added up from the first to the last element of the inner
 //! dimension, one multiplication and one addition each (no fused operation):
 //! the same bits natively and in wasm. Some columns of the right-hand matrix are
-//! added up side by side, which compilers turn into SIMD without changing that
-//! order.
+//! added up side by side by SIMD, which does not change that order.
 
 use super::Kernel;
 use super::elementwise::Broadcast;
@@ -17,16 +16,37 @@ use std::ops::RangeInclusive;
 
 /// Numbers that the dense kernels run on; integers wrap.
 pub(crate) trait Number: Copy + Default {
-    /// Whether it is worth code of its own: nets have numbers of this type.
-    const TILED: bool = false;
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
+
+    /// Adds `a b` to `c`, of which no side is empty: see [`multiply`].
+    fn multiply(a: &[Self], b: &[Self], c: &mut [Self], inner: usize, columns: usize) {
+        for (a, c) in a.chunks_exact(inner).zip(c.chunks_exact_mut(columns)) {
+            for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
+                c.iter_mut().zip(b).for_each(|(c, &b)| *c = c.plus(a.times(b)));
+            }
+        }
+    }
+}
+
+impl Number for f32 {
+    fn plus(self, other: f32) -> f32 {
+        self + other
+    }
+
+    fn times(self, other: f32) -> f32 {
+        self * other
+    }
+
+    // Nets have numbers of this type: they are worth code of their own.
+    fn multiply(a: &[f32], b: &[f32], c: &mut [f32], inner: usize, columns: usize) {
+        multiply_tiled(a, b, c, inner, columns);
+    }
 }
 
 macro_rules! number {
-    ($t:ty, $plus:expr, $times:expr $(, $tiled:literal)?) => {
+    ($t:ty, $plus:expr, $times:expr) => {
         impl Number for $t {
-            $(const TILED: bool = $tiled;)?
             fn plus(self, other: $t) -> $t {
                 $plus(self, other)
             }
@@ -36,13 +56,122 @@ macro_rules! number {
         }
     };
 }
-number!(f32, std::ops::Add::add, std::ops::Mul::mul, true);
 number!(f64, std::ops::Add::add, std::ops::Mul::mul);
 number!(i32, i32::wrapping_add, i32::wrapping_mul);
 number!(i64, i64::wrapping_add, i64::wrapping_mul);
 
-/// Columns whose sums are kept in registers while the inner dimension goes by.
-const TILE: usize = 16;
+/// Columns that are added up side by side.
+trait Lanes: Copy {
+    const WIDTH: usize;
+
+    /// # Safety
+    /// [`Lanes::WIDTH`] numbers can be read there.
+    unsafe fn load(at: *const f32) -> Self;
+
+    /// # Safety
+    /// [`Lanes::WIDTH`] numbers can be written there.
+    unsafe fn store(self, at: *mut f32);
+
+    fn splat(value: f32) -> Self;
+
+    /// `self + a b`, rounded twice.
+    fn plus_product(self, a: Self, b: Self) -> Self;
+}
+
+impl Lanes for f32 {
+    const WIDTH: usize = 1;
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> f32 {
+        // SAFETY: the caller's.
+        unsafe { *at }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { *at = self }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> f32 {
+        value
+    }
+
+    #[inline(always)]
+    fn plus_product(self, a: f32, b: f32) -> f32 {
+        self + a * b
+    }
+}
+
+/// Four columns. By name where there is SIMD, because compilers do not find it
+/// in every place that the kernel is compiled for.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+type Four = std::arch::wasm32::v128;
+#[cfg(target_arch = "x86_64")]
+type Four = std::arch::x86_64::__m128;
+#[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+type Four = [f32; 4];
+
+impl Lanes for Four {
+    const WIDTH: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> Four {
+        // SAFETY: the caller's; alignment does not matter here.
+        unsafe { at.cast::<Four>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32) {
+        // SAFETY: as above.
+        unsafe { at.cast::<Four>().write_unaligned(self) }
+    }
+
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[inline(always)]
+    fn splat(value: f32) -> Four {
+        std::arch::wasm32::f32x4_splat(value)
+    }
+
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[inline(always)]
+    fn plus_product(self, a: Four, b: Four) -> Four {
+        use std::arch::wasm32::{f32x4_add, f32x4_mul};
+        f32x4_add(self, f32x4_mul(a, b))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn splat(value: f32) -> Four {
+        // SAFETY: every x86-64 has SSE.
+        unsafe { std::arch::x86_64::_mm_set1_ps(value) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn plus_product(self, a: Four, b: Four) -> Four {
+        use std::arch::x86_64::{_mm_add_ps, _mm_mul_ps};
+        // SAFETY: as above.
+        unsafe { _mm_add_ps(self, _mm_mul_ps(a, b)) }
+    }
+
+    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+    #[inline(always)]
+    fn splat(value: f32) -> Four {
+        [value; 4]
+    }
+
+    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+    #[inline(always)]
+    fn plus_product(self, a: Four, b: Four) -> Four {
+        std::array::from_fn(|i| self[i] + a[i] * b[i])
+    }
+}
+
+/// Fours of columns whose sums are kept in registers while the inner dimension
+/// goes by.
+const TILE: usize = 4;
 /// Rows that share what is read of the right-hand matrix.
 const ROWS: usize = 2;
 /// Rows that are added up side by side where there are few columns.
@@ -54,90 +183,90 @@ const ROWS_PACKED: usize = 32;
 
 /// Adds `a b` to `c`: `a` is `[rows, inner]`, `b` is `[inner, columns]`.
 pub(crate) fn multiply<T: Number>(a: &[T], b: &[T], c: &mut [T], inner: usize, columns: usize) {
-    if inner == 0 || columns == 0 {
-        return;
+    if inner > 0 && columns > 0 {
+        T::multiply(a, b, c, inner, columns);
     }
-    if !T::TILED {
-        for (a, c) in a.chunks_exact(inner).zip(c.chunks_exact_mut(columns)) {
-            for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
-                c.iter_mut().zip(b).for_each(|(c, &b)| *c = c.plus(a.times(b)));
-            }
-        }
-        return;
-    }
+}
+
+/// [`multiply`] for what nets are made of.
+fn multiply_tiled(a: &[f32], b: &[f32], c: &mut [f32], inner: usize, columns: usize) {
+    const WIDTH: usize = TILE * Four::WIDTH;
     let mut at = 0;
     let rows = c.len() / columns;
     if rows >= ROWS_PACKED {
-        let mut packed = Vec::with_capacity(inner * TILE);
-        while at + TILE <= columns {
+        let mut packed = Vec::with_capacity(inner * WIDTH);
+        while at + WIDTH <= columns {
             packed.clear();
             for b in b.chunks_exact(columns) {
-                packed.extend_from_slice(&b[at..at + TILE]);
+                packed.extend_from_slice(&b[at..at + WIDTH]);
             }
-            multiply_columns::<T, ROWS, TILE>(a, (&packed, TILE, 0), c, (inner, columns, at));
-            at += TILE;
+            multiply_columns::<Four, ROWS, TILE>(a, (&packed, WIDTH, 0), c, (inner, columns, at));
+            at += WIDTH;
         }
     }
     // A row alone takes as many sums to hide the time of an addition.
-    while rows < ROWS && at + ROWS * TILE <= columns {
-        multiply_columns::<T, 1, { ROWS * TILE }>(a, (b, columns, at), c, (inner, columns, at));
-        at += ROWS * TILE;
+    while rows < ROWS && at + ROWS * WIDTH <= columns {
+        multiply_columns::<Four, 1, { ROWS * TILE }>(a, (b, columns, at), c, (inner, columns, at));
+        at += ROWS * WIDTH;
     }
-    while at + TILE <= columns {
-        multiply_columns::<T, ROWS, TILE>(a, (b, columns, at), c, (inner, columns, at));
-        at += TILE;
+    while at + WIDTH <= columns {
+        multiply_columns::<Four, ROWS, TILE>(a, (b, columns, at), c, (inner, columns, at));
+        at += WIDTH;
     }
-    while at + TILE / 4 <= columns {
-        multiply_columns::<T, ROWS_OF_FEW, { TILE / 4 }>(a, (b, columns, at), c, (inner, columns, at));
-        at += TILE / 4;
+    while at + Four::WIDTH <= columns {
+        multiply_columns::<Four, ROWS_OF_FEW, 1>(a, (b, columns, at), c, (inner, columns, at));
+        at += Four::WIDTH;
     }
     while at < columns {
-        multiply_columns::<T, ROWS_OF_FEW, 1>(a, (b, columns, at), c, (inner, columns, at));
+        multiply_columns::<f32, ROWS_OF_FEW, 1>(a, (b, columns, at), c, (inner, columns, at));
         at += 1;
     }
 }
 
-/// [`multiply`] for the `W` columns from `at` on, `R` rows at a time. Those of
-/// the right-hand matrix begin at `first` in rows of `step`.
-fn multiply_columns<T: Number, const R: usize, const W: usize>(
-    a: &[T],
-    (b, step, first): (&[T], usize, usize),
-    c: &mut [T],
+/// [`multiply_tiled`] for `W` times [`Lanes::WIDTH`] columns from `at` on, `R`
+/// rows at a time. Those of the right-hand matrix begin at `first` in rows of
+/// `step`.
+fn multiply_columns<L: Lanes, const R: usize, const W: usize>(
+    a: &[f32],
+    (b, step, first): (&[f32], usize, usize),
+    c: &mut [f32],
     (inner, columns, at): (usize, usize, usize),
 ) {
     let mut rows_a = a.chunks_exact(R * inner);
     let mut rows_c = c.chunks_exact_mut(R * columns);
     for (a, c) in rows_a.by_ref().zip(rows_c.by_ref()) {
-        multiply_tile::<T, R, W>(a, (b, step, first), c, (inner, columns, at));
+        multiply_tile::<L, R, W>(a, (b, step, first), c, (inner, columns, at));
     }
     let (rest_a, rest_c) = (rows_a.remainder(), rows_c.into_remainder());
     for (a, c) in rest_a.chunks_exact(inner).zip(rest_c.chunks_exact_mut(columns)) {
-        multiply_tile::<T, 1, W>(a, (b, step, first), c, (inner, columns, at));
+        multiply_tile::<L, 1, W>(a, (b, step, first), c, (inner, columns, at));
     }
 }
 
 /// [`multiply_columns`] for `R` rows.
 #[inline]
-fn multiply_tile<T: Number, const R: usize, const W: usize>(
-    a: &[T],
-    (b, step, first): (&[T], usize, usize),
-    c: &mut [T],
+fn multiply_tile<L: Lanes, const R: usize, const W: usize>(
+    a: &[f32],
+    (b, step, first): (&[f32], usize, usize),
+    c: &mut [f32],
     (inner, columns, at): (usize, usize, usize),
 ) {
-    let rows: [&[T]; R] = std::array::from_fn(|row| &a[row * inner..][..inner]);
-    assert!((inner - 1) * step + first + W <= b.len());
-    let mut sums = [[T::default(); W]; R];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        sums.copy_from_slice(&c[row * columns + at..][..W]);
-    }
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &a[row * inner..][..inner]);
+    assert!((inner - 1) * step + first + W * L::WIDTH <= b.len());
+    let mut sums: [[L; W]; R] = std::array::from_fn(|row| {
+        let c = &c[row * columns + at..][..W * L::WIDTH];
+        // SAFETY: there are so many.
+        std::array::from_fn(|lane| unsafe { L::load(c.as_ptr().add(lane * L::WIDTH)) })
+    });
     let mut add = |k: usize| {
         // SAFETY: k is below `inner`, for which it was looked above.
-        let b = unsafe { &*b.as_ptr().add(k * step + first).cast::<[T; W]>() };
+        let b: [L; W] =
+            std::array::from_fn(|lane| unsafe { L::load(b.as_ptr().add(k * step + first + lane * L::WIDTH)) });
         for (row, sums) in rows.iter().zip(&mut sums) {
             // SAFETY: a row has `inner` elements.
-            let a = unsafe { *row.get_unchecked(k) };
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = sum.plus(a.times(b));
+            let a = L::splat(unsafe { *row.get_unchecked(k) });
+            for (sum, &b) in sums.iter_mut().zip(&b) {
+                *sum = sum.plus_product(a, b);
             }
         }
     };
@@ -150,7 +279,11 @@ fn multiply_tile<T: Number, const R: usize, const W: usize>(
     }
     (k..inner).for_each(add);
     for (row, sums) in sums.iter().enumerate() {
-        c[row * columns + at..][..W].copy_from_slice(sums);
+        let c = &mut c[row * columns + at..][..W * L::WIDTH];
+        for (lane, &sum) in sums.iter().enumerate() {
+            // SAFETY: there are so many.
+            unsafe { sum.store(c.as_mut_ptr().add(lane * L::WIDTH)) }
+        }
     }
 }
 

@@ -27,8 +27,11 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     fn new(body: &'a str) -> Self {
+        let mut reader = Reader::new();
+        // In what it reads first it would pass over a byte order mark.
+        reader.read_record(&[], &mut [], &mut []);
         Records {
-            reader: Reader::new(),
+            reader,
             rest: body,
             plain: None,
             cells: Vec::new(),
@@ -68,7 +71,9 @@ impl<'a> Records<'a> {
     fn next_quoted(&mut self) -> Result<Option<usize>, ReadError> {
         self.plain = None;
         self.cells.resize(self.cells.capacity().max(4096), 0);
-        self.ends.resize(self.ends.capacity().max(64), 0);
+        // Not to all that it may hold: that would be written for each record.
+        self.ends.clear();
+        self.ends.resize(64, 0);
         let (mut read, mut written, mut ended) = (0, 0, 0);
         loop {
             let (result, more, wrote, new_ends) = self.reader.read_record(
@@ -280,6 +285,12 @@ mod tests {
         let long = "x\u{e9}".repeat(10_000);
         let text = format!("a,\"{long}\"\r\n{long},b");
         assert_eq!(found(&text), [["a", &long], [&long, "b"]]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_inside_is_text() {
+        let text = "a\n\u{feff}\"b\",c\n\u{feff}d\n";
+        assert_eq!(found(text), [vec!["a"], vec!["\u{feff}\"b\"", "c"], vec!["\u{feff}d"]]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Servers to compare with, which give every request the same answer.
+//! Servers to compare with: two give every request the same answer, one has the
+//! core compiled in.
 
 use anyhow::{Context, Result, ensure};
 use http::header::CONTENT_TYPE;

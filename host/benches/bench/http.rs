@@ -52,8 +52,8 @@ is said, with validation and monitoring on and the store in a file. They take tu
 medians of the rounds, ratios are of the servers' processor time (user and kernel) in the same round. The stack without \
 a guest has the host's connections, routing, request ids, reading of bodies and headers, and gives the same answer to \
 every request; bare hyper does not read the body either. The stack with the core has the same \
-core as the guest, compiled natively and called without a sandbox, and watches nothing: what a hand-written server would \
-take for the same answers. With 16 connections a server finds several requests each time \
+core as the guest, compiled natively and called without a sandbox, and watches nothing: what a server written \
+around it would take for the same answers (with the checks for overflow that the release profile has). With 16 connections a server finds several requests each time \
 it wakes; with 1 it wakes for each. Client and servers share the processors, so times and requests/s compare the \
 servers with each other only. The access log goes to `/dev/null`. Memory is what is resident after the load.";
 

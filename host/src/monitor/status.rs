@@ -306,7 +306,9 @@ impl Watched {
             })
             .collect();
         let performance = self.performance(window.from, window.to, host_rows, counts.columns.last())?;
-        for sentence in performance.worse.iter().cloned().chain(sampled(&sources)) {
+        // Labels are those of all sources together.
+        let worse = performance.worse.clone().filter(|_| source.is_none());
+        for sentence in worse.into_iter().chain(sampled(&sources)) {
             report.verdict = format!("{} {sentence}", report.verdict);
         }
         Ok(Status {
