@@ -55,5 +55,5 @@ pub mod validate;
 mod browser;
 #[cfg(target_os = "wasi")]
 mod component;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(target_arch = "wasm32", test))]
 mod memory;

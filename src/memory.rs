@@ -4,7 +4,8 @@
 //! goes byte by byte there, and a runtime that can be interrupted looks at its
 //! clock at each.
 
-/// The first `N` bytes at an address, as a number in their order.
+/// The bytes at an address as a number, the first one highest: they compare as
+/// it does.
 macro_rules! load {
     ($type:ty, $at:expr) => {
         <$type>::from_be_bytes(*$at.cast())
@@ -17,7 +18,7 @@ macro_rules! load {
 /// `len` bytes can be read at both addresses.
 // SAFETY: the signature is the C library's, and a definition in the crate takes
 // the place of the one in its archive.
-#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     // SAFETY: all loads are within `len` bytes.
     unsafe {
@@ -49,4 +50,28 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
         }
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_compare_as_slices_do() {
+        let text: Vec<u8> = (0..40).map(|i| i * 37 + 100).collect();
+        let compare = |a: &[u8], b: &[u8]| {
+            // SAFETY: both are so long.
+            unsafe { super::memcmp(a.as_ptr(), b.as_ptr(), a.len()) }
+        };
+        for len in 0..text.len() {
+            let text = &text[..len];
+            assert_eq!(compare(text, text), 0);
+            for at in 0..len {
+                for byte in [0, 255, text[at] ^ 1, text[at] ^ 128] {
+                    let mut other = text.to_vec();
+                    other[at] = byte;
+                    let expected = text.cmp(&other) as i32;
+                    assert_eq!(compare(text, &other), expected, "{len} bytes, {byte} at {at}");
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@
 pub(crate) mod csv;
 pub(crate) mod json;
 pub(crate) mod object;
+mod swar;
 
 use crate::signature::Manifest;
 use crate::tensor::{Data, RANK_MAX, Shape, Tensor};

@@ -503,10 +503,7 @@ impl Server {
             }
             Target::Page(page) => {
                 let brotli = page.brotli.filter(|_| accepts(headers, BROTLI));
-                let etag = match brotli {
-                    Some(_) => format!("\"{BROTLI}-{}", &page.etag()[1..]),
-                    None => page.etag().to_owned(),
-                };
+                let etag = page.etag(brotli.is_some());
                 Answer {
                     encoding: brotli.map(|_| BROTLI),
                     encoded_on_request: page.brotli.is_some(),

@@ -20,6 +20,7 @@ pub mod html;
 pub mod notify;
 pub mod observed;
 pub mod outbox;
+pub mod performance;
 pub mod rules;
 pub mod span;
 pub mod status;

@@ -17,15 +17,19 @@ pub struct Page {
     pub bytes: &'static [u8],
     /// The same, compressed by brotli, where that is worth it.
     pub brotli: Option<&'static [u8]>,
-    etag: &'static OnceLock<String>,
+    /// Of the bytes as they are.
+    hash: &'static OnceLock<String>,
 }
 
 impl Page {
-    /// The header `etag`: it changes with the bytes. The addresses stay the
-    /// same from version to version, so `cache-control: no-cache` goes with it.
-    pub fn etag(&self) -> &'static str {
-        self.etag
-            .get_or_init(|| format!("\"{}\"", &modelet::bundle::sha256_hex(self.bytes)[..32]))
+    /// The header `etag` of the file as it is or as `brotli`: it changes with
+    /// the bytes. The addresses stay the same from version to version, so
+    /// `cache-control: no-cache` goes with it.
+    pub fn etag(&self, brotli: bool) -> String {
+        let hash = self
+            .hash
+            .get_or_init(|| modelet::bundle::sha256_hex(self.bytes)[..32].to_owned());
+        format!("\"{}{hash}\"", if brotli { "br-" } else { "" })
     }
 }
 
@@ -41,7 +45,7 @@ pub fn page(path: &str) -> Option<Page> {
         content_type: file.content_type,
         bytes,
         brotli,
-        etag: &file.etag,
+        hash: &file.hash,
     })
 }
 
@@ -51,7 +55,7 @@ struct File {
     content_type: &'static str,
     /// `None` if the binary was built without it.
     asset: fn() -> Option<Asset>,
-    etag: OnceLock<String>,
+    hash: OnceLock<String>,
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -65,7 +69,7 @@ const fn file(name: &'static str, content_type: &'static str, asset: fn() -> Opt
         name,
         content_type,
         asset,
-        etag: OnceLock::new(),
+        hash: OnceLock::new(),
     }
 }
 
@@ -183,8 +187,9 @@ mod tests {
     #[test]
     fn etags_differ_as_the_bytes_do() {
         let (one, other) = (page("/").unwrap(), page("/www/main.js").unwrap());
-        assert_eq!(one.etag(), page("/").unwrap().etag());
-        assert_ne!(one.etag(), other.etag());
-        assert!(one.etag().starts_with('"') && one.etag().ends_with('"'));
+        assert_eq!(one.etag(false), page("/").unwrap().etag(false));
+        assert_ne!(one.etag(false), other.etag(false));
+        assert_ne!(one.etag(false), one.etag(true));
+        assert!(one.etag(true).starts_with('"') && one.etag(true).ends_with('"'));
     }
 }

@@ -104,14 +104,51 @@ impl Lanes for f32 {
     }
 }
 
-/// Four columns. By name where there is SIMD, because compilers do not find it
-/// in every place that the kernel is compiled for.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-type Four = std::arch::wasm32::v128;
-#[cfg(target_arch = "x86_64")]
-type Four = std::arch::x86_64::__m128;
-#[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
-type Four = [f32; 4];
+// By name where there is SIMD, because compilers do not find it in every place
+// that the kernel is compiled for.
+cfg_select! {
+    all(target_arch = "wasm32", target_feature = "simd128") => {
+        use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, v128 as Four};
+
+        #[inline(always)]
+        fn four(value: f32) -> Four {
+            f32x4_splat(value)
+        }
+
+        #[inline(always)]
+        fn plus_product(sums: Four, a: Four, b: Four) -> Four {
+            f32x4_add(sums, f32x4_mul(a, b))
+        }
+    }
+    target_arch = "x86_64" => {
+        use std::arch::x86_64::{__m128 as Four, _mm_add_ps, _mm_mul_ps, _mm_set1_ps};
+
+        #[inline(always)]
+        fn four(value: f32) -> Four {
+            // SAFETY: every x86-64 has SSE.
+            unsafe { _mm_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        fn plus_product(sums: Four, a: Four, b: Four) -> Four {
+            // SAFETY: as above.
+            unsafe { _mm_add_ps(sums, _mm_mul_ps(a, b)) }
+        }
+    }
+    _ => {
+        type Four = [f32; 4];
+
+        #[inline(always)]
+        fn four(value: f32) -> Four {
+            [value; 4]
+        }
+
+        #[inline(always)]
+        fn plus_product(sums: Four, a: Four, b: Four) -> Four {
+            std::array::from_fn(|i| sums[i] + a[i] * b[i])
+        }
+    }
+}
 
 impl Lanes for Four {
     const WIDTH: usize = 4;
@@ -128,44 +165,14 @@ impl Lanes for Four {
         unsafe { at.cast::<Four>().write_unaligned(self) }
     }
 
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     #[inline(always)]
     fn splat(value: f32) -> Four {
-        std::arch::wasm32::f32x4_splat(value)
+        four(value)
     }
 
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     #[inline(always)]
     fn plus_product(self, a: Four, b: Four) -> Four {
-        use std::arch::wasm32::{f32x4_add, f32x4_mul};
-        f32x4_add(self, f32x4_mul(a, b))
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn splat(value: f32) -> Four {
-        // SAFETY: every x86-64 has SSE.
-        unsafe { std::arch::x86_64::_mm_set1_ps(value) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn plus_product(self, a: Four, b: Four) -> Four {
-        use std::arch::x86_64::{_mm_add_ps, _mm_mul_ps};
-        // SAFETY: as above.
-        unsafe { _mm_add_ps(self, _mm_mul_ps(a, b)) }
-    }
-
-    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
-    #[inline(always)]
-    fn splat(value: f32) -> Four {
-        [value; 4]
-    }
-
-    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
-    #[inline(always)]
-    fn plus_product(self, a: Four, b: Four) -> Four {
-        std::array::from_fn(|i| self[i] + a[i] * b[i])
+        plus_product(self, a, b)
     }
 }
 

@@ -5,7 +5,7 @@
 //! through the state machine of `csv-core`. Both take CR, LF and CRLF for the
 //! end of a record and pass empty lines over.
 
-use super::{Batch, ReadError};
+use super::{Batch, ReadError, swar};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
 use csv_core::{ReadRecordResult, Reader};
 use std::borrow::Cow;
@@ -125,26 +125,14 @@ fn too_many_cells() -> ReadError {
 /// record, or of the bytes.
 #[inline]
 fn cell_end(bytes: &[u8], start: usize) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    let mut at = start;
-    loop {
-        // What is below a comma is one of these or rare: a space, `!` to `+`, or
-        // a control character. The lowest one found is right, as in
-        // `json::plain_end`.
-        if let Some(chunk) = bytes[at..].first_chunk() {
-            let word = u64::from_le_bytes(*chunk);
-            let found = word.wrapping_sub(ONES * (b',' as u64 + 1)) & !word & (ONES << 7);
-            if found == 0 {
-                at += 8;
-                continue;
-            }
-            at += (found.trailing_zeros() / 8) as usize;
-        }
-        match bytes.get(at) {
-            None | Some(b',' | b'"' | b'\r' | b'\n') => return at,
-            Some(_) => at += 1,
-        }
-    }
+    swar::find(
+        bytes,
+        start,
+        // What is up to a comma is one of these or rare: a space, `!` to `+`, or
+        // a control character.
+        |word| swar::below(word, b',' + 1),
+        |byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'),
+    )
 }
 
 /// What a column of the file is.

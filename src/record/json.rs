@@ -6,7 +6,7 @@
 //! (and reads `NaN` and `Infinity`, which Python's `json` writes, as numbers
 //! that are not finite); numbers are rounded correctly, once.
 
-use super::{Batch, ReadError, id_of};
+use super::{Batch, ReadError, id_of, swar};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
 use std::borrow::Cow;
 
@@ -28,28 +28,15 @@ const POWERS: [f64; 23] = [
 ];
 
 /// Where the plain part of a text ends: at a quote, a backslash, a control
-/// character or the end. Eight bytes at a time, by the zero-byte trick of
-/// H. S. Warren, "Hacker's Delight", 6-1.
+/// character or the end.
 #[inline]
 pub(crate) fn plain_end(bytes: &[u8], start: usize) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let zeros = |x: u64| x.wrapping_sub(ONES) & !x & HIGH;
-    let mut at = start;
-    while let Some(chunk) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("a chunk has eight bytes"));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let found = zeros(word ^ (ONES * b'"' as u64)) | zeros(word ^ (ONES * b'\\' as u64)) | control;
-        if found != 0 {
-            // Borrows spread upwards only: the lowest one found is right.
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while bytes.get(at).is_some_and(|&b| b >= 0x20 && b != b'"' && b != b'\\') {
-        at += 1;
-    }
-    at
+    swar::find(
+        bytes,
+        start,
+        |word| swar::equal(word, b'"') | swar::equal(word, b'\\') | swar::below(word, b' '),
+        |byte| matches!(byte, b'"' | b'\\' | 0..b' '),
+    )
 }
 
 /// `starts_with`, whose comparison is a call byte by byte in wasm.
@@ -76,13 +63,81 @@ fn begins_with(bytes: &[u8], prefix: &[u8]) -> bool {
 /// The text as a number, if JSON would have it as one.
 #[inline]
 pub(crate) fn number(text: &str) -> Option<f64> {
-    let bytes = text.as_bytes();
-    if !matches!(bytes.first(), Some(b'-' | b'0'..=b'9')) {
+    if !matches!(text.as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
         return None;
     }
-    let mut json = Json { text, bytes, at: 0 };
-    let number = json.number().ok()?;
-    (json.at == bytes.len()).then_some(number)
+    let (number, end) = number_at(text, 0)?;
+    (end == text.len()).then_some(number)
+}
+
+/// The number of RFC 8259's grammar that begins here with a sign or a digit,
+/// rounded to the nearest binary64, and where it ends; none if it is malformed.
+#[inline]
+fn number_at(text: &str, start: usize) -> Option<(f64, usize)> {
+    let bytes = text.as_bytes();
+    let mut at = start;
+    let negative = bytes[at] == b'-';
+    if negative {
+        at += 1;
+    }
+    let mut mantissa: u64 = 0;
+    // Beyond 19 digits the mantissa would overflow; the slow path knows.
+    let first = at;
+    while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        at += 1;
+    }
+    let mut digits = at - first;
+    if digits == 0 || (digits > 1 && bytes[first] == b'0') {
+        let infinite = bytes[first..].starts_with(b"Infinity");
+        let number = if negative { f64::NEG_INFINITY } else { f64::INFINITY };
+        return infinite.then_some((number, first + 8));
+    }
+    let mut exponent: i64 = 0;
+    if bytes.get(at) == Some(&b'.') {
+        at += 1;
+        let fraction = at;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            at += 1;
+        }
+        if at == fraction {
+            return None;
+        }
+        digits += at - fraction;
+        exponent -= (at - fraction) as i64;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        let down = bytes.get(at) == Some(&b'-');
+        if let Some(b'-' | b'+') = bytes.get(at) {
+            at += 1;
+        }
+        let first = at;
+        let mut value: i64 = 0;
+        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
+            value = (value * 10 + i64::from(digit - b'0')).min(100_000);
+            at += 1;
+        }
+        if at == first {
+            return None;
+        }
+        exponent += if down { -value } else { value };
+    }
+    // W. D. Clinger, "How to read floating point numbers accurately" (1990):
+    // where both operands are exact, one operation rounds correctly.
+    if digits <= 19 && mantissa <= 1 << 53 && (-22..=22).contains(&exponent) {
+        let mantissa = mantissa as f64;
+        let power = POWERS[exponent.unsigned_abs() as usize];
+        let value = if exponent < 0 {
+            mantissa / power
+        } else {
+            mantissa * power
+        };
+        return Some((if negative { -value } else { value }, at));
+    }
+    let number = text[start..at].parse().ok()?;
+    Some((number, at))
 }
 
 impl<'a> Json<'a> {
@@ -274,78 +329,14 @@ impl<'a> Json<'a> {
         Ok(code)
     }
 
-    /// A number of RFC 8259's grammar, rounded to the nearest binary64.
     #[inline]
     fn number(&mut self) -> Read<f64> {
-        let start = self.at;
-        let bytes = self.bytes;
-        let mut at = start;
-        let negative = bytes[at] == b'-';
-        if negative {
-            at += 1;
-        }
-        let mut mantissa: u64 = 0;
-        // Beyond 19 digits the mantissa would overflow; the slow path knows.
-        let first = at;
-        while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            at += 1;
-        }
-        let mut digits = at - first;
-        if digits == 0 || (digits > 1 && bytes[first] == b'0') {
-            if bytes[first..].starts_with(b"Infinity") {
-                self.at = first + 8;
-                return Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY });
+        match number_at(self.text, self.at) {
+            Some((number, end)) => {
+                self.at = end;
+                Ok(number)
             }
-            return self.error("a malformed number");
-        }
-        let mut exponent: i64 = 0;
-        if bytes.get(at) == Some(&b'.') {
-            at += 1;
-            let fraction = at;
-            while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-                at += 1;
-            }
-            if at == fraction {
-                return self.error("a malformed number");
-            }
-            digits += at - fraction;
-            exponent -= (at - fraction) as i64;
-        }
-        if let Some(b'e' | b'E') = bytes.get(at) {
-            at += 1;
-            let down = bytes.get(at) == Some(&b'-');
-            if let Some(b'-' | b'+') = bytes.get(at) {
-                at += 1;
-            }
-            let first = at;
-            let mut value: i64 = 0;
-            while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
-                value = (value * 10 + i64::from(digit - b'0')).min(100_000);
-                at += 1;
-            }
-            if at == first {
-                return self.error("a malformed number");
-            }
-            exponent += if down { -value } else { value };
-        }
-        self.at = at;
-        // W. D. Clinger, "How to read floating point numbers accurately" (1990):
-        // where both operands are exact, one operation rounds correctly.
-        if digits <= 19 && mantissa <= 1 << 53 && (-22..=22).contains(&exponent) {
-            let mantissa = mantissa as f64;
-            let power = POWERS[exponent.unsigned_abs() as usize];
-            let value = if exponent < 0 {
-                mantissa / power
-            } else {
-                mantissa * power
-            };
-            return Ok(if negative { -value } else { value });
-        }
-        match self.text[start..at].parse() {
-            Ok(value) => Ok(value),
-            Err(_) => self.error("a malformed number"),
+            None => self.error("a malformed number"),
         }
     }
 

@@ -2,12 +2,12 @@
 //! time: no label that was acknowledged is lost, and of counts at most what came
 //! since the last flush.
 
-use crate::monitor::{drift, written};
-use crate::support::credit;
+use crate::monitor::drift;
 use crate::support::http::{post, try_post};
 use crate::support::redis::RedisServer;
 use crate::support::rows::Rows;
 use crate::support::server::Server;
+use crate::support::{credit, written};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,12 +6,12 @@ use crate::support::http::{Answer, get, post, send};
 use crate::support::redis::RedisServer;
 use crate::support::rows::Rows;
 use crate::support::server::Server;
-use crate::support::{credit, options, pack_fixture, program, root};
+use crate::support::{credit, options, pack_fixture, program, root, written};
 use modelet_host::output::Silent;
 use modelet_host::pack::{PackReport, WasiVersion, pack};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -68,10 +68,11 @@ pub fn drifted(report: &Value) -> Vec<&str> {
         .collect()
 }
 
-pub fn written(name: &str, text: &str) -> PathBuf {
-    let path = crate::support::parity_dir().join(name);
-    std::fs::write(&path, text).expect("target/ can be written");
-    path
+/// A server with this configuration, which keeps what it counts in memory.
+fn configured(model: &Path, name: &str, toml: &str) -> Server {
+    let config = written(name, toml);
+    let config = config.to_str().expect("target/ is named in UTF-8");
+    Server::modelet(model, &["--store", "memory", "--no-access-log", "--config", config])
 }
 
 /// A delta, as an instance elsewhere would send it, of what a report counted.
@@ -224,18 +225,11 @@ fn a_sample_is_shown_with_its_share() {
 #[test]
 fn a_page_of_a_configured_origin_may_post_observations() {
     let model = credit();
-    let config = written(
+    let server = configured(
+        &model.output,
         "monitor-origins.toml",
         "[monitor.observe]\norigins = [\"https://app.example.org\", \"http://localhost:8080\"]\n",
     );
-    let config = [
-        "--store",
-        "memory",
-        "--no-access-log",
-        "--config",
-        config.to_str().unwrap(),
-    ];
-    let server = Server::modelet(&model.output, &config);
     let preflight = |server: &Server, path: &str, origin: &str| {
         let headers = [
             ("origin", origin),
@@ -301,18 +295,11 @@ fn a_page_of_a_configured_origin_may_post_observations() {
 #[test]
 fn every_listed_window_is_reported() {
     let model = credit();
-    let config = written(
+    let server = configured(
+        &model.output,
         "monitor-windows.toml",
         "[monitor]\nbucket = \"1s\"\nflush = \"200ms\"\nwindows = [\"10m\", \"2s\", \"24h\"]\n",
     );
-    let config = [
-        "--store",
-        "memory",
-        "--no-access-log",
-        "--config",
-        config.to_str().unwrap(),
-    ];
-    let server = Server::modelet(&model.output, &config);
     let names = |report: &Value| -> Vec<String> {
         let windows = report["windows"].as_array().unwrap().iter();
         windows

@@ -1,7 +1,7 @@
 //! `pack`: the same bytes every time, and clear errors that leave nothing
 //! behind.
 
-use crate::support::{credit, credit_options, options, parity_dir, root};
+use crate::support::{credit, credit_options, options, root, written};
 use modelet_host::output::Silent;
 use modelet_host::pack::{PackOptions, WasiVersion, pack};
 use std::path::PathBuf;
@@ -151,12 +151,6 @@ fn wrong_input_is_one_clear_error_and_leaves_no_file() {
         let left: Vec<_> = std::fs::read_dir(dir.path()).expect("the directory").collect();
         assert!(left.is_empty(), "{name}: {left:?}");
     }
-}
-
-fn written(name: &str, text: &str) -> PathBuf {
-    let path = parity_dir().join(name);
-    std::fs::write(&path, text).expect("target/ can be written");
-    path
 }
 
 #[test]

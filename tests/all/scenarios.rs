@@ -3,11 +3,11 @@
 //! the truth, missing values, outliers. The windows are drawn from the example's
 //! own rows.
 
-use crate::monitor::{command, comparable, drift, drifted, score, written};
-use crate::support::credit;
+use crate::monitor::{command, comparable, drift, drifted, score};
 use crate::support::http::post;
 use crate::support::rows::Rows;
 use crate::support::server::Server;
+use crate::support::{credit, written};
 use serde_json::{Value, json};
 
 /// Numbers in [0, 1) without a pattern to speak of, always the same.
@@ -202,6 +202,7 @@ fn a_changed_relation_to_the_truth_shows_in_the_performance_alone() {
     only_bad("concept", &report, "none", &[]);
     assert!(below_baseline(&report) > 0.05, "{}", report["performance"]["metrics"]);
     assert_eq!(report["performance"]["cusum"]["alarm"], true);
+    assert_eq!(report["performance"]["worse"], "accuracy");
     let verdict = report["verdict"].as_str().unwrap();
     assert!(verdict.contains("Performance is worse: accuracy 0."), "{verdict}");
     // The scores know nothing of it.

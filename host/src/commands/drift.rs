@@ -6,14 +6,14 @@ use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
 use crate::data::{Cell, Format, Reader};
 use crate::monitor::html::{self, ReportContext};
+use crate::monitor::performance::{Judged, cells};
 use crate::monitor::span;
-use crate::monitor::status;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
 use modelet::drift::Counts;
 use modelet::drift::report::{ColumnReport, QualityState, Report, State, Thresholds};
-use modelet::drift::truth::{self, Judge, Metric, Performance, Predicted, Sums};
+use modelet::drift::truth::{self, Judge, Predicted, Sums};
 use modelet::signature::Manifest;
 use serde::Serialize;
 use std::fmt::Write;
@@ -75,13 +75,9 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         &counts,
         &thresholds,
     );
-    let performance = judge.as_ref().map(|judge| {
-        let baseline = manifest.baseline.clone().unwrap_or_default();
-        judge.performance(&sums, &baseline.metrics)
-    });
-    let worse = judge.and_then(|judge| status::worse(&judge, &sums, manifest));
-    if let Some(sentence) = &worse {
-        report.verdict = format!("{} {sentence}", report.verdict);
+    let performance = judge.map(|judge| Judged::new(&judge, &sums, manifest));
+    if let Some(performance) = &performance {
+        performance.tell(&mut report);
     }
     if let Some(path) = &args.html {
         let context = ReportContext {
@@ -90,17 +86,12 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
             current_file: args.rows.to_str(),
             made: Some(&span::rfc3339(span::now())),
             performance: performance.as_ref(),
-            worse: worse.is_some(),
         };
         std::fs::write(path, html::render(&report, &context)).with_context(|| path.display().to_string())?;
         output.status(format!("the report is in {}", path.display()));
     }
     let drifted = report.state == State::Drifted;
-    let found = Found {
-        report,
-        performance,
-        worse: worse.is_some(),
-    };
+    let found = Found { report, performance };
     match args.json {
         true => output.print_json(&found)?,
         false => output.print(text(&found, manifest, output))?,
@@ -114,9 +105,7 @@ struct Found {
     #[serde(flatten)]
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
-    performance: Option<Performance>,
-    #[serde(skip)]
-    worse: bool,
+    performance: Option<Judged>,
 }
 
 fn add(counts: &mut Counts, observation: &Observation) {
@@ -142,12 +131,13 @@ fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observatio
 
 fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     let report = &found.report;
+    let worse = found.performance.as_ref().is_some_and(|found| found.worse.is_some());
     let mut text = format!(
         "{}\n{}\n\n",
         output.paint(Paint::Bold, format!("{} {}", report.model, report.version)),
         output.paint(
             match (report.state, report.quality) {
-                _ if found.worse => Paint::Red,
+                _ if worse => Paint::Red,
                 (State::Drifted, _) => Paint::Red,
                 (_, QualityState::Bad) => Paint::Yellow,
                 (State::Stable, _) => Paint::Green,
@@ -179,13 +169,13 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     columns.extend(&report.predictions);
     let rows: Vec<Vec<String>> = columns.iter().map(|column| row(column, output)).collect();
     text.push_str(&grid(output, &header, &rows));
-    if let Some(performance) = &found.performance {
+    if let Some(Judged { measured, .. }) = &found.performance {
         let _ = writeln!(
             text,
             "\n{}",
             output.paint(
                 Paint::Bold,
-                format!("performance on {}", count(performance.labelled, "labelled row"))
+                format!("performance on {}", count(measured.labelled, "labelled row"))
             )
         );
         let header = [
@@ -194,10 +184,10 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
             ("95 % interval", Align::Left),
             ("baseline", Align::Right),
         ];
-        let figures: Vec<Vec<String>> = performance
+        let figures: Vec<Vec<String>> = measured
             .metrics
             .iter()
-            .map(|(name, metric)| figure(name, metric))
+            .map(|(name, metric)| [name.clone()].into_iter().chain(cells(metric)).collect())
             .collect();
         text.push_str(&grid(output, &header, &figures));
     }
@@ -247,17 +237,4 @@ fn significance(p: f64) -> String {
         p if p < 1e-4 => "< 0.0001".into(),
         p => format!("{p:.4}"),
     }
-}
-
-fn figure(name: &str, metric: &Metric) -> Vec<String> {
-    let interval = match (metric.low, metric.high) {
-        (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
-        _ => String::new(),
-    };
-    vec![
-        name.to_owned(),
-        format!("{:.4}", metric.value),
-        interval,
-        metric.baseline.map_or(String::new(), |value| format!("{value:.4}")),
-    ]
 }

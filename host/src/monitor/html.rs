@@ -8,6 +8,7 @@
 mod chart;
 mod text;
 
+use super::performance::{Judged, cells};
 use modelet::drift::report::{
     ColumnKind, ColumnReport, Direction, DriftFigures, QualityState, Report, ShareReport, State, Test,
 };
@@ -24,6 +25,7 @@ const SCRIPT: &str = include_str!("../../assets/report.js");
 /// With more features than this, the details of those that are stable are
 /// folded.
 const UNFOLDED_MAX: usize = 24;
+
 /// What the page says beyond the report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReportContext<'a> {
@@ -37,9 +39,13 @@ pub struct ReportContext<'a> {
     /// When the report was made, RFC 3339.
     pub made: Option<&'a str>,
     /// How good the predictions were, if labels came with the rows.
-    pub performance: Option<&'a Performance>,
-    /// They were worse than the baseline allows.
-    pub worse: bool,
+    pub performance: Option<&'a Judged>,
+}
+
+impl ReportContext<'_> {
+    fn worse(&self) -> bool {
+        self.performance.is_some_and(|performance| performance.worse.is_some())
+    }
 }
 
 /// A column, and what the page must know of it more than once.
@@ -77,7 +83,7 @@ pub fn render(report: &Report, extra: &ReportContext<'_>) -> String {
     page.quality(report, &features);
     page.faults(report);
     if let Some(performance) = extra.performance {
-        page.performance(performance);
+        page.performance(&performance.measured);
     }
     page.method(report);
     page.provenance(report, extra);
@@ -261,7 +267,7 @@ impl Page {
             );
         }
         let worse = report.quality == QualityState::Bad;
-        let class = match (report.alert || extra.worse, report.state) {
+        let class = match (report.alert || extra.worse(), report.state) {
             (true, _) => "bad",
             _ if worse => "warn",
             (_, State::Drifted) => "warn",
@@ -278,7 +284,7 @@ impl Page {
             } else {
                 ""
             },
-            if extra.worse {
+            if extra.worse() {
                 r#"<span class="badge bad"><span aria-hidden="true">▲</span> performance worse</span>"#
             } else {
                 ""
@@ -795,16 +801,11 @@ impl Page {
             counted(performance.labelled, "row", "rows")
         );
         for (name, metric) in &performance.metrics {
-            let interval = match (metric.low, metric.high) {
-                (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
-                _ => String::new(),
-            };
+            let [now, interval, baseline] = cells(metric);
             put!(
                 self,
-                r#"<tr><th scope="row">{}</th><td class="r">{:.4}</td><td class="r">{interval}</td><td class="r">{}</td></tr>"#,
-                esc(&name.replace('_', " ")),
-                metric.value,
-                metric.baseline.map_or(String::new(), |value| format!("{value:.4}"))
+                r#"<tr><th scope="row">{}</th><td class="r">{now}</td><td class="r">{interval}</td><td class="r">{baseline}</td></tr>"#,
+                esc(&name.replace('_', " "))
             );
         }
         put!(self, "</tbody></table></div></section>\n");
@@ -1134,18 +1135,20 @@ mod tests {
             baseline,
             rows: 2000,
         };
-        let performance = Performance {
-            labelled: 2000,
-            metrics: [
-                ("accuracy".to_owned(), metric(0.7, Some(0.8))),
-                ("log_loss".to_owned(), metric(0.5, None)),
-            ]
-            .into(),
-            ..Performance::default()
+        let performance = Judged {
+            measured: Performance {
+                labelled: 2000,
+                metrics: [
+                    ("accuracy".to_owned(), metric(0.7, Some(0.8))),
+                    ("log_loss".to_owned(), metric(0.5, None)),
+                ]
+                .into(),
+                ..Performance::default()
+            },
+            worse: Some("accuracy".into()),
         };
         let extra = ReportContext {
             performance: Some(&performance),
-            worse: true,
             ..ReportContext::default()
         };
         let page = render(&report(State::Stable, vec![numeric("a", State::Stable)]), &extra);

@@ -4,15 +4,13 @@
 use super::alerts::AlertReport;
 use super::config::duration_text;
 use super::observed::Traffic;
-use super::rules::{self, Kind, Outcome, Rule};
+use super::performance::{Judged, metric_values};
+use super::rules;
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
-use crate::output::count;
 use modelet::drift::report::{QualityState, Report, State, Thresholds, Window};
-use modelet::drift::stats;
-use modelet::drift::truth::{self, Estimate, Judge, Performance, Sums};
-use modelet::signature::Manifest;
+use modelet::drift::truth::{self, Estimate, Sums};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -212,7 +210,7 @@ impl TrafficStatus {
 pub struct PerformanceStatus {
     /// Measured on the rows with a label.
     #[serde(flatten)]
-    pub measured: Performance,
+    pub judged: Judged,
     /// The share of the host's rows with a label, in [0, 1].
     pub coverage: f64,
     /// Rows that the baseline was measured on; 0 where it was only told.
@@ -224,9 +222,6 @@ pub struct PerformanceStatus {
     /// does not see concept drift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Estimate>,
-    /// See [`worse`]; part of the report's verdict.
-    #[serde(skip)]
-    pub worse: Option<String>,
 }
 
 /// A control chart over the buckets of the day before the window's end; see
@@ -267,14 +262,11 @@ impl Watched {
             from,
             to,
         };
-        self.status_of(&span, question.source.as_deref(), thresholds)
+        Ok(self.look(&span, question.source.as_deref(), thresholds)?.0)
     }
 
-    /// What is known of a span of time.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn status_of(&self, span: &Span, source: Option<&str>, thresholds: &Thresholds) -> Result<Status> {
+    /// What is known of a span of time, and what its labels add up to.
+    fn look(&self, span: &Span, source: Option<&str>, thresholds: &Thresholds) -> Result<(Status, Sums)> {
         let window = self.window(span.from, span.to)?;
         let included = |name: &str| match source {
             Some(source) => name == source,
@@ -305,13 +297,16 @@ impl Watched {
                 included: included(name),
             })
             .collect();
-        let performance = self.performance(window.from, window.to, host_rows, counts.columns.last())?;
+        let sums = self.sums(window.from, window.to)?;
+        let performance = self.performance(&sums, window.to, host_rows, counts.columns.last())?;
         // Labels are those of all sources together.
-        let worse = performance.worse.clone().filter(|_| source.is_none());
-        for sentence in worse.into_iter().chain(sampled(&sources)) {
+        if source.is_none() {
+            performance.judged.tell(&mut report);
+        }
+        if let Some(sentence) = sampled(&sources) {
             report.verdict = format!("{} {sentence}", report.verdict);
         }
-        Ok(Status {
+        let status = Status {
             sources,
             prediction_reference: self.prediction_reference(),
             latency: observed.traffic.latency_ms(),
@@ -324,7 +319,8 @@ impl Watched {
             report,
             alerts: Vec::new(),
             windows: Vec::new(),
-        })
+        };
+        Ok((status, sums))
     }
 
     /// What rules look at of a window that has ended; `confidences` are those
@@ -333,14 +329,14 @@ impl Watched {
     /// # Errors
     /// When the store fails.
     pub fn evaluation(&self, span: &Span, thresholds: &Thresholds, confidences: &[f64]) -> Result<rules::Evaluation> {
-        let status = self.status_of(span, None, thresholds)?;
+        let (status, sums) = self.look(span, None, thresholds)?;
         let performance = &status.performance;
         let metrics = match self.judge() {
-            Some(judge) => metric_values(judge, &self.sums(span.from, span.to)?, self.manifest(), confidences),
+            Some(judge) => metric_values(judge, &sums, self.manifest(), confidences),
             None => BTreeMap::new(),
         };
         let truth = rules::Truth {
-            rows: performance.measured.labelled,
+            rows: performance.judged.measured.labelled,
             coverage: performance.coverage,
             metrics,
             cusum: performance.cusum.as_ref().map(|cusum| rules::Cusum {
@@ -392,30 +388,33 @@ impl Watched {
         Ok(sums)
     }
 
-    fn performance(&self, from: u64, to: u64, host_rows: u64, scores: Option<&Vec<u64>>) -> Result<PerformanceStatus> {
+    fn performance(
+        &self,
+        sums: &Sums,
+        to: u64,
+        host_rows: u64,
+        scores: Option<&Vec<u64>>,
+    ) -> Result<PerformanceStatus> {
         let mut status = PerformanceStatus {
-            measured: Performance::default(),
+            judged: Judged::default(),
             coverage: 0.0,
             baseline_rows: 0,
             cusum: None,
             estimate: None,
-            worse: None,
         };
         let Some(judge) = self.judge() else {
             return Ok(status);
         };
         let baseline = self.manifest().baseline.as_ref();
-        let sums = self.sums(from, to)?;
-        let none = BTreeMap::new();
-        status.measured = judge.performance(&sums, baseline.map_or(&none, |b| &b.metrics));
-        status.worse = worse(judge, &sums, self.manifest());
+        status.judged = Judged::new(judge, sums, self.manifest());
+        let labelled = status.judged.measured.labelled;
         status.coverage = match host_rows {
             0 => 0.0,
-            rows => (status.measured.labelled as f64 / rows as f64).min(1.0),
+            rows => (labelled as f64 / rows as f64).min(1.0),
         };
         if let Some(baseline) = baseline {
             status.baseline_rows = baseline.rows;
-            if status.measured.labelled >= CUSUM_ROWS_MIN
+            if labelled >= CUSUM_ROWS_MIN
                 && let Some(chart) = judge.chart(baseline)
             {
                 let buckets = self.fine_truth(to.saturating_sub(CUSUM_S), to)?;
@@ -431,85 +430,4 @@ impl Watched {
         status.estimate = scores.and_then(|scores| judge.estimate(scores, positives));
         Ok(status)
     }
-}
-
-/// A sentence for the verdict where the default rules on figures of the ground
-/// truth would find this one bad.
-pub fn worse(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Option<String> {
-    let rules = Rule::defaults();
-    let mut rules = rules.iter().filter(|rule| rule.kind == Kind::Performance);
-    rules.find_map(|rule| {
-        let metrics = metric_values(judge, sums, manifest, &[rule.confidence]);
-        let metric = metrics.get(&rule.metric)?;
-        let sentence = format!(
-            "Performance is worse: {} {:.4} on {}, {:.4} at the baseline.",
-            rule.metric,
-            metric.value,
-            count(metric.rows, "labelled row"),
-            metric.baseline?
-        );
-        let evaluation = rules::Evaluation {
-            truth: Some(rules::Truth {
-                rows: metric.rows,
-                coverage: 1.0,
-                metrics,
-                cusum: None,
-            }),
-            ..rules::Evaluation::default()
-        };
-        let findings = rule.findings(&evaluation);
-        let bad = findings.iter().any(|finding| finding.outcome == Outcome::Bad);
-        bad.then_some(sentence)
-    })
-}
-
-/// The figures of some sums as rules look at them, with bounds for each of
-/// these confidences.
-pub fn metric_values(
-    judge: &Judge,
-    sums: &Sums,
-    manifest: &Manifest,
-    confidences: &[f64],
-) -> BTreeMap<String, rules::MetricValue> {
-    let baseline = manifest.baseline.as_ref();
-    let none = BTreeMap::new();
-    let told = baseline.map_or(&none, |b| &b.metrics);
-    // Of a baseline that was only told it is not known how far it is off.
-    let baseline_rows = baseline.map_or(0, |b| b.rows) as f64;
-    let mut values: BTreeMap<String, rules::MetricValue> = BTreeMap::new();
-    for &confidence in confidences {
-        let z = rules::z(confidence);
-        for (name, metric) in judge.performance_at(sums, told, z).metrics {
-            let (Some(low), Some(high)) = (metric.low, metric.high) else {
-                continue;
-            };
-            let (mut below, mut above) = (metric.value - low, high - metric.value);
-            if let Some(told) = metric.baseline.filter(|_| baseline_rows > 0.0) {
-                let (could_be_less, could_be_more) = match name.as_str() {
-                    "accuracy" => {
-                        let (from, to) = stats::wilson(told * baseline_rows, baseline_rows, z);
-                        (told - from, to - told)
-                    }
-                    // As far as the figure itself, were it of so many rows.
-                    _ => {
-                        let fewer = (metric.rows as f64 / baseline_rows).sqrt();
-                        (below * fewer, above * fewer)
-                    }
-                };
-                (below, above) = (below.hypot(could_be_more), above.hypot(could_be_less));
-            }
-            let value = values.entry(name).or_insert_with(|| rules::MetricValue {
-                value: metric.value,
-                baseline: metric.baseline,
-                bounds: Vec::new(),
-                rows: metric.rows,
-            });
-            value.bounds.push(rules::Bounds {
-                confidence,
-                low: metric.value - below,
-                high: metric.value + above,
-            });
-        }
-    }
-    values
 }

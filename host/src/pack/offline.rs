@@ -199,10 +199,10 @@ pub(super) fn leb(mut value: u32) -> Vec<u8> {
 }
 
 /// What is left to read.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> anyhow::Result<u8> {
+    pub(super) fn byte(&mut self) -> anyhow::Result<u8> {
         let (&byte, rest) = self.0.split_first().context("the component is truncated")?;
         self.0 = rest;
         Ok(byte)
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length and so many bytes.
-    fn sized(&mut self) -> anyhow::Result<&'a [u8]> {
+    pub(super) fn sized(&mut self) -> anyhow::Result<&'a [u8]> {
         let length = self.number()? as usize;
         let (bytes, rest) = self.0.split_at_checked(length).context("the component is truncated")?;
         self.0 = rest;

@@ -4,17 +4,17 @@
 //! and never loads another. What only `init` needs, or an operator that the
 //! model does not have, is dead in it, and would still be stored, sent and
 //! compiled. The bodies of functions that nothing reaches any more are replaced
-//! by `unreachable`; functions keep their numbers, so nothing else changes.
+//! by `unreachable`; functions keep their numbers, so nothing else changes. Names
+//! for debuggers go too.
 //!
 //! A function is reached from the exports, the table (whose functions are called
 //! by number, which nothing here follows) and the functions that are reached.
 //! Each operator's `run` is exported as `modelet:op#Variant`, which is how it is
 //! known here; those exports are taken out.
 
-use super::offline::{CORE_MODULE, leb, section};
+use super::offline::{CORE_MODULE, HEADER, Reader, leb, section};
 use anyhow::{Context as _, bail};
 use std::collections::{BTreeSet, HashSet};
-use std::ops::Range;
 use wasmparser::{ElementItems, Export, ExternalKind, FunctionBody, Operator, OperatorsReader, Parser, Payload};
 
 /// Operators, by the name of the variant.
@@ -24,6 +24,9 @@ type Operators = BTreeSet<&'static str>;
 const OPERATOR: &str = "modelet:op#";
 /// The export that loads a model.
 const INIT: &str = "init";
+const CUSTOM: u8 = 0;
+/// How a custom section begins that has names for debuggers.
+const NAMES: &[u8] = b"\x0ecomponent-name";
 const EXPORTS: u8 = 7;
 const CODE: u8 = 10;
 const MODULE_HEADER: usize = 8;
@@ -35,35 +38,29 @@ const TRAP: [u8; 4] = [3, 0x00, 0x00, 0x0b];
 /// # Errors
 /// When it is not laid out as the generic components are.
 pub(super) fn prune(component: &[u8], operators: &Operators) -> anyhow::Result<Vec<u8>> {
-    let mut modules = Vec::new();
-    for payload in Parser::new(0).parse_all(component) {
-        if let Payload::ModuleSection { unchecked_range, .. } = payload? {
-            modules.push(unchecked_range);
+    let mut reader = Reader(component.strip_prefix(&HEADER).context("not a WebAssembly component")?);
+    let mut sections = Vec::new();
+    while !reader.0.is_empty() {
+        sections.push((reader.byte()?, reader.sized()?));
+    }
+    let modules = sections.iter().enumerate().filter(|(_, (id, _))| *id == CORE_MODULE);
+    let (main, _) = modules
+        .max_by_key(|(_, (_, content))| content.len())
+        .context("the component has no core module")?;
+    let mut out = HEADER.to_vec();
+    for (at, (id, content)) in sections.into_iter().enumerate() {
+        match id {
+            _ if at == main => section(&mut out, id, &Module::read(content)?.pruned(operators)?),
+            CUSTOM if content.starts_with(NAMES) => {}
+            _ => section(&mut out, id, content),
         }
     }
-    let range = modules
-        .into_iter()
-        .max_by_key(|range| range.len())
-        .context("the component has no core module")?;
-    component.get(range.clone()).context("the component is truncated")?;
-    let module = Module::read(component, range.clone())?.pruned(operators)?;
-
-    // The section's head is its number and its length.
-    let head = 1 + leb(range.len() as u32).len();
-    let start = range.start.checked_sub(head).context("no section's head")?;
-    if component[start] != CORE_MODULE {
-        bail!("the core module's section has a longer head than it needs");
-    }
-    let mut out = component[..start].to_vec();
-    section(&mut out, CORE_MODULE, &module);
-    out.extend_from_slice(&component[range.end..]);
     Ok(out)
 }
 
 /// A core module, as far as it matters here.
 struct Module<'a> {
     bytes: &'a [u8],
-    range: Range<usize>,
     /// Functions that are imported, which are numbered first.
     imported: usize,
     exports: Vec<Export<'a>>,
@@ -73,16 +70,15 @@ struct Module<'a> {
 }
 
 impl<'a> Module<'a> {
-    fn read(bytes: &'a [u8], range: Range<usize>) -> anyhow::Result<Module<'a>> {
+    fn read(bytes: &'a [u8]) -> anyhow::Result<Module<'a>> {
         let mut module = Module {
             bytes,
             imported: 0,
             exports: Vec::new(),
             held: Vec::new(),
             bodies: Vec::new(),
-            range: range.clone(),
         };
-        for payload in parse(bytes, range) {
+        for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
@@ -185,8 +181,8 @@ impl<'a> Module<'a> {
             exports.extend(leb(export.index));
         }
 
-        let mut out = self.bytes[self.range.clone()][..MODULE_HEADER].to_vec();
-        for payload in parse(self.bytes, self.range.clone()) {
+        let mut out = self.bytes[..MODULE_HEADER].to_vec();
+        for payload in Parser::new(0).parse_all(self.bytes) {
             let Some((id, range)) = payload?.as_section() else {
                 continue;
             };
@@ -199,10 +195,6 @@ impl<'a> Module<'a> {
         }
         Ok(out)
     }
-}
-
-fn parse(bytes: &[u8], range: Range<usize>) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
-    Parser::new(range.start as u64).parse_all(&bytes[range])
 }
 
 /// Adds the functions that these operators name.
@@ -220,7 +212,6 @@ fn named(operators: OperatorsReader<'_>, functions: &mut Vec<u32>) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::offline::HEADER;
     use super::*;
 
     /// Bodies that call these functions each, and end.
@@ -267,7 +258,8 @@ mod tests {
         section(&mut module, CODE, &bodies(&calls));
         let mut component = HEADER.to_vec();
         section(&mut component, CORE_MODULE, &module);
-        section(&mut component, 0, b"\x04rest");
+        section(&mut component, CUSTOM, b"\x0ecomponent-namerest");
+        section(&mut component, CUSTOM, b"\x04rest");
         component
     }
 
@@ -278,9 +270,10 @@ mod tests {
     fn left(component: &[u8], operators: &[&'static str]) -> (Vec<usize>, Vec<String>) {
         let pruned = prune(component, &operators.iter().copied().collect()).unwrap();
         wasmparser::Validator::new().validate_all(&pruned).unwrap();
-        assert!(pruned.ends_with(b"\x04rest"));
-        let module = Module::read(&pruned, HEADER.len() + 2..pruned.len() - 7).unwrap();
-        let alive = |(_, body): &(usize, &FunctionBody<'_>)| pruned[body.range()] != TRAP[1..];
+        assert!(pruned.ends_with(b"\x04rest") && !pruned.windows(4).any(|text| text == b"name"));
+        let bytes = &pruned[HEADER.len() + 2..pruned.len() - 7];
+        let module = Module::read(bytes).unwrap();
+        let alive = |(_, body): &(usize, &FunctionBody<'_>)| bytes[body.range()] != TRAP[1..];
         (
             module
                 .bodies

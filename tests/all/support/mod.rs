@@ -60,6 +60,13 @@ pub fn parity_dir() -> PathBuf {
     dir
 }
 
+/// A file with this text, in the parity directory.
+pub fn written(name: &str, text: &str) -> PathBuf {
+    let path = parity_dir().join(name);
+    std::fs::write(&path, text).expect("target/ can be written");
+    path
+}
+
 /// Options to pack a model into the parity directory.
 pub fn options(model: &Path, name: &str, wasi: WasiVersion) -> PackOptions {
     let suffix = match wasi {

@@ -336,6 +336,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                             &["low", "high", "baseline"],
                         ),
                     },
+                    "worse": described(text(), "The metric that is surely worse than its baseline allows, if there is one"),
                     "confusion": list(object(
                         json!({ "truth": text(), "predicted": text(), "count": count() }),
                         &[],
@@ -353,7 +354,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                         "Estimated from the scores, without labels; does not see concept drift",
                     ),
                 }),
-                &["confusion", "calibration", "cusum", "estimate"],
+                &["worse", "confusion", "calibration", "cusum", "estimate"],
             ),
         ),
         (

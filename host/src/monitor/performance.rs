@@ -1,0 +1,141 @@
+//! How good predictions were, as far as labels tell: the figures, and whether
+//! the shipped rules would find them bad.
+
+use super::rules::{self, Kind, Outcome, Rule};
+use crate::output::count;
+use modelet::drift::report::Report;
+use modelet::drift::stats;
+use modelet::drift::truth::{Judge, Metric, Performance, Sums};
+use modelet::signature::Manifest;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Predictions held against their labels, and both against the baseline.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judged {
+    /// The figures.
+    #[serde(flatten)]
+    pub measured: Performance,
+    /// The one among them that a rule of the shipped ones finds worse than its
+    /// baseline allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worse: Option<String>,
+}
+
+impl Judged {
+    /// The figures of these sums.
+    pub fn new(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Judged {
+        let baseline = manifest.baseline.as_ref();
+        let none = BTreeMap::new();
+        Judged {
+            measured: judge.performance(sums, baseline.map_or(&none, |b| &b.metrics)),
+            worse: worse(judge, sums, manifest),
+        }
+    }
+
+    /// Adds to the report's verdict that performance is worse, if it is.
+    pub fn tell(&self, report: &mut Report) {
+        let Some((name, metric)) = self
+            .worse
+            .as_ref()
+            .and_then(|name| self.measured.metrics.get_key_value(name))
+        else {
+            return;
+        };
+        let before = metric
+            .baseline
+            .map_or(String::new(), |b| format!(", {b:.4} at the baseline"));
+        let rows = count(metric.rows, "labelled row");
+        report.verdict += &format!(" Performance is worse: {name} {:.4} on {rows}{before}.", metric.value);
+    }
+}
+
+/// A figure as reports write it: its value, the ends of its interval and its
+/// baseline; what is not known is empty.
+pub fn cells(metric: &Metric) -> [String; 3] {
+    [
+        format!("{:.4}", metric.value),
+        match (metric.low, metric.high) {
+            (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+            _ => String::new(),
+        },
+        metric.baseline.map_or(String::new(), |value| format!("{value:.4}")),
+    ]
+}
+
+/// The figure that the default rules on figures of the ground truth would find
+/// bad.
+fn worse(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Option<String> {
+    let bad = |rule: &Rule| {
+        let metrics = metric_values(judge, sums, manifest, &[rule.confidence]);
+        let Some(rows) = metrics.get(&rule.metric).map(|metric| metric.rows) else {
+            return false;
+        };
+        let evaluation = rules::Evaluation {
+            truth: Some(rules::Truth {
+                rows,
+                coverage: 1.0,
+                metrics,
+                cusum: None,
+            }),
+            ..rules::Evaluation::default()
+        };
+        let findings = rule.findings(&evaluation);
+        findings.iter().any(|finding| finding.outcome == Outcome::Bad)
+    };
+    let mut rules = Rule::defaults().into_iter();
+    rules
+        .find(|rule| rule.kind == Kind::Performance && bad(rule))
+        .map(|rule| rule.metric)
+}
+
+/// The figures of some sums as rules look at them, with bounds for each of
+/// these confidences.
+pub fn metric_values(
+    judge: &Judge,
+    sums: &Sums,
+    manifest: &Manifest,
+    confidences: &[f64],
+) -> BTreeMap<String, rules::MetricValue> {
+    let baseline = manifest.baseline.as_ref();
+    let none = BTreeMap::new();
+    let told = baseline.map_or(&none, |b| &b.metrics);
+    // Of a baseline that was only told it is not known how far it is off.
+    let baseline_rows = baseline.map_or(0, |b| b.rows) as f64;
+    let mut values: BTreeMap<String, rules::MetricValue> = BTreeMap::new();
+    for &confidence in confidences {
+        let z = rules::z(confidence);
+        for (name, metric) in judge.performance_at(sums, told, z).metrics {
+            let (Some(low), Some(high)) = (metric.low, metric.high) else {
+                continue;
+            };
+            let (mut below, mut above) = (metric.value - low, high - metric.value);
+            if let Some(told) = metric.baseline.filter(|_| baseline_rows > 0.0) {
+                let (could_be_less, could_be_more) = match name.as_str() {
+                    "accuracy" => {
+                        let (from, to) = stats::wilson(told * baseline_rows, baseline_rows, z);
+                        (told - from, to - told)
+                    }
+                    // As far as the figure itself, were it of so many rows.
+                    _ => {
+                        let fewer = (metric.rows as f64 / baseline_rows).sqrt();
+                        (below * fewer, above * fewer)
+                    }
+                };
+                (below, above) = (below.hypot(could_be_more), above.hypot(could_be_less));
+            }
+            let value = values.entry(name).or_insert_with(|| rules::MetricValue {
+                value: metric.value,
+                baseline: metric.baseline,
+                bounds: Vec::new(),
+                rows: metric.rows,
+            });
+            value.bounds.push(rules::Bounds {
+                confidence,
+                low: metric.value - below,
+                high: metric.value + above,
+            });
+        }
+    }
+    values
+}
