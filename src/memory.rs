@@ -56,7 +56,7 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
 mod tests {
     #[test]
     fn bytes_compare_as_slices_do() {
-        let text: Vec<u8> = (0..40).map(|i| i * 37 + 100).collect();
+        let text: Vec<u8> = (0..40u8).map(|i| i.wrapping_mul(37).wrapping_add(100)).collect();
         let compare = |a: &[u8], b: &[u8]| {
             // SAFETY: both are so long.
             unsafe { super::memcmp(a.as_ptr(), b.as_ptr(), a.len()) }

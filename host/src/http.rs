@@ -503,9 +503,10 @@ impl Server {
             }
             Target::Page(page) => {
                 let brotli = page.brotli.filter(|_| accepts(headers, BROTLI));
-                let etag = page.etag(brotli.is_some());
+                let encoding = brotli.map(|_| BROTLI);
+                let etag = page.etag(encoding);
                 Answer {
-                    encoding: brotli.map(|_| BROTLI),
+                    encoding,
                     encoded_on_request: page.brotli.is_some(),
                     ..unless_known(headers, &etag, || {
                         ok(page.content_type, Bytes::from_static(brotli.unwrap_or(page.bytes)))

@@ -70,8 +70,9 @@ pub(crate) fn number(text: &str) -> Option<f64> {
     (end == text.len()).then_some(number)
 }
 
-/// The number of RFC 8259's grammar that begins here with a sign or a digit,
-/// rounded to the nearest binary64, and where it ends; none if it is malformed.
+/// The number of RFC 8259's grammar, or `-Infinity`, that begins here with a
+/// minus or a digit, rounded to the nearest binary64, and where it ends; none if
+/// it is malformed.
 #[inline]
 fn number_at(text: &str, start: usize) -> Option<(f64, usize)> {
     let bytes = text.as_bytes();
@@ -90,8 +91,7 @@ fn number_at(text: &str, start: usize) -> Option<(f64, usize)> {
     let mut digits = at - first;
     if digits == 0 || (digits > 1 && bytes[first] == b'0') {
         let infinite = bytes[first..].starts_with(b"Infinity");
-        let number = if negative { f64::NEG_INFINITY } else { f64::INFINITY };
-        return infinite.then_some((number, first + 8));
+        return infinite.then_some((f64::NEG_INFINITY, first + 8));
     }
     let mut exponent: i64 = 0;
     if bytes.get(at) == Some(&b'.') {

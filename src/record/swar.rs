@@ -19,7 +19,7 @@ pub(super) fn equal(word: u64, byte: u8) -> u64 {
 }
 
 /// Where the first byte from `start` on lies that is one of these, or the end
-/// of the bytes. `marks` gives for eight bytes, the first one lowest, a mark at
+/// of the bytes, which `start` may be at most. `marks` gives for eight bytes, the first one lowest, a mark at
 /// all that are and perhaps at others.
 #[inline(always)]
 pub(super) fn find(bytes: &[u8], start: usize, marks: impl Fn(u64) -> u64, is: impl Fn(u8) -> bool) -> usize {

@@ -17,6 +17,8 @@ fn packing_twice_gives_the_same_bytes() {
     let second = pack(&again, &Silent).expect("it packs again");
     assert_eq!(first.sha256, second.sha256);
     assert_eq!(first.bundle_sha256, second.bundle_sha256);
+    let packed = std::fs::read(&first.output).unwrap();
+    assert!(!packed.windows(15).any(|bytes| bytes == b"\x0ecomponent-name"));
     assert_eq!(
         std::fs::read(&first.output).expect("the component"),
         std::fs::read(&second.output).expect("the component")

@@ -77,8 +77,18 @@ fn counted(name: &str, window: &Rows) -> Value {
             "{told}"
         );
     }
+    // Labels are not told apart by source.
+    let of_source = drift(server.address, "?source=host");
+    assert!(
+        !of_source["verdict"].as_str().unwrap().contains("Performance"),
+        "{name}"
+    );
     let by_server = drift(server.address, "");
     assert_eq!(comparable(&by_server), comparable(&by_command), "{name}");
+    assert_eq!(
+        by_server["performance"].get("worse"),
+        by_command["performance"].get("worse")
+    );
     for member in ["labelled", "metrics", "confusion", "calibration"] {
         let (host, command) = (&by_server["performance"][member], &by_command["performance"][member]);
         assert!(
@@ -141,6 +151,7 @@ fn without_drift_nothing_is_found() {
             report["performance"]["metrics"]
         );
         assert_eq!(report["performance"]["cusum"]["alarm"], false, "{name}");
+        assert_eq!(report["performance"].get("worse"), None, "{name}");
     }
     // Scores of rows that the model was trained on are too good, so that only
     // the features are as they were.

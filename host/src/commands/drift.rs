@@ -6,7 +6,7 @@ use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
 use crate::data::{Cell, Format, Reader};
 use crate::monitor::html::{self, ReportContext};
-use crate::monitor::performance::{Judged, cells};
+use crate::monitor::performance::{Assessment, cells};
 use crate::monitor::span;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
@@ -75,9 +75,9 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         &counts,
         &thresholds,
     );
-    let performance = judge.map(|judge| Judged::new(&judge, &sums, manifest));
+    let performance = judge.map(|judge| Assessment::new(&judge, &sums, manifest));
     if let Some(performance) = &performance {
-        performance.tell(&mut report);
+        performance.add_to_verdict(&mut report);
     }
     if let Some(path) = &args.html {
         let context = ReportContext {
@@ -105,7 +105,7 @@ struct Found {
     #[serde(flatten)]
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
-    performance: Option<Judged>,
+    performance: Option<Assessment>,
 }
 
 fn add(counts: &mut Counts, observation: &Observation) {
@@ -131,7 +131,7 @@ fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observatio
 
 fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     let report = &found.report;
-    let worse = found.performance.as_ref().is_some_and(|found| found.worse.is_some());
+    let worse = found.performance.as_ref().is_some_and(Assessment::is_worse);
     let mut text = format!(
         "{}\n{}\n\n",
         output.paint(Paint::Bold, format!("{} {}", report.model, report.version)),
@@ -169,7 +169,7 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     columns.extend(&report.predictions);
     let rows: Vec<Vec<String>> = columns.iter().map(|column| row(column, output)).collect();
     text.push_str(&grid(output, &header, &rows));
-    if let Some(Judged { measured, .. }) = &found.performance {
+    if let Some(Assessment { measured, .. }) = &found.performance {
         let _ = writeln!(
             text,
             "\n{}",

@@ -236,7 +236,7 @@ fn computed(out: &mut Exposition, watching: &[Watching<'_>], windows: &[Duration
         "How good predictions were, on those of the window that have a label.",
     );
     for (model, status) in &latest {
-        for (name, metric) in &status.performance.judged.measured.metrics {
+        for (name, metric) in &status.performance.assessed.measured.metrics {
             let labels = model.subject.labels(&[("metric", name)]);
             out.sample("modelet_performance", &labels, metric.value);
         }

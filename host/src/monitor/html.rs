@@ -8,7 +8,7 @@
 mod chart;
 mod text;
 
-use super::performance::{Judged, cells};
+use super::performance::{Assessment, cells};
 use modelet::drift::report::{
     ColumnKind, ColumnReport, Direction, DriftFigures, QualityState, Report, ShareReport, State, Test,
 };
@@ -39,12 +39,12 @@ pub struct ReportContext<'a> {
     /// When the report was made, RFC 3339.
     pub made: Option<&'a str>,
     /// How good the predictions were, if labels came with the rows.
-    pub performance: Option<&'a Judged>,
+    pub performance: Option<&'a Assessment>,
 }
 
 impl ReportContext<'_> {
-    fn worse(&self) -> bool {
-        self.performance.is_some_and(|performance| performance.worse.is_some())
+    fn performance_is_worse(&self) -> bool {
+        self.performance.is_some_and(Assessment::is_worse)
     }
 }
 
@@ -267,7 +267,7 @@ impl Page {
             );
         }
         let worse = report.quality == QualityState::Bad;
-        let class = match (report.alert || extra.worse(), report.state) {
+        let class = match (report.alert || extra.performance_is_worse(), report.state) {
             (true, _) => "bad",
             _ if worse => "warn",
             (_, State::Drifted) => "warn",
@@ -284,7 +284,7 @@ impl Page {
             } else {
                 ""
             },
-            if extra.worse() {
+            if extra.performance_is_worse() {
                 r#"<span class="badge bad"><span aria-hidden="true">▲</span> performance worse</span>"#
             } else {
                 ""
@@ -1135,7 +1135,7 @@ mod tests {
             baseline,
             rows: 2000,
         };
-        let performance = Judged {
+        let performance = Assessment {
             measured: Performance {
                 labelled: 2000,
                 metrics: [

@@ -12,42 +12,47 @@ use std::collections::BTreeMap;
 
 /// Predictions held against their labels, and both against the baseline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Judged {
+pub struct Assessment {
     /// The figures.
     #[serde(flatten)]
     pub measured: Performance,
-    /// The one among them that a rule of the shipped ones finds worse than its
-    /// baseline allows.
+    /// The one among them that the shipped rules find worse than its baseline
+    /// allows: there is one such rule, on accuracy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worse: Option<String>,
 }
 
-impl Judged {
+impl Assessment {
     /// The figures of these sums.
-    pub fn new(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Judged {
-        let baseline = manifest.baseline.as_ref();
-        let none = BTreeMap::new();
-        Judged {
-            measured: judge.performance(sums, baseline.map_or(&none, |b| &b.metrics)),
+    pub fn new(judge: &Judge, sums: &Sums, manifest: &Manifest) -> Assessment {
+        Assessment {
+            measured: judge.performance(sums, baseline(manifest)),
             worse: worse(judge, sums, manifest),
         }
     }
 
-    /// Adds to the report's verdict that performance is worse, if it is.
-    pub fn tell(&self, report: &mut Report) {
-        let Some((name, metric)) = self
-            .worse
-            .as_ref()
-            .and_then(|name| self.measured.metrics.get_key_value(name))
-        else {
-            return;
-        };
-        let before = metric
-            .baseline
-            .map_or(String::new(), |b| format!(", {b:.4} at the baseline"));
-        let rows = count(metric.rows, "labelled row");
-        report.verdict += &format!(" Performance is worse: {name} {:.4} on {rows}{before}.", metric.value);
+    /// Whether a figure is worse than its baseline allows.
+    pub fn is_worse(&self) -> bool {
+        self.worse.is_some()
     }
+
+    /// Says in the report's verdict that performance is worse, if it is.
+    pub fn add_to_verdict(&self, report: &mut Report) {
+        let Some(name) = &self.worse else { return };
+        let metric = &self.measured.metrics[name];
+        let rows = count(metric.rows, "labelled row");
+        report.verdict += &format!(" Performance is worse: {name} {:.4} on {rows}", metric.value);
+        if let Some(baseline) = metric.baseline {
+            report.verdict += &format!(", {baseline:.4} at the baseline");
+        }
+        report.verdict.push('.');
+    }
+}
+
+/// The baseline's figures; none if there is no baseline.
+fn baseline(manifest: &Manifest) -> &BTreeMap<String, f64> {
+    static NONE: BTreeMap<String, f64> = BTreeMap::new();
+    manifest.baseline.as_ref().map_or(&NONE, |baseline| &baseline.metrics)
 }
 
 /// A figure as reports write it: its value, the ends of its interval and its
@@ -97,15 +102,12 @@ pub fn metric_values(
     manifest: &Manifest,
     confidences: &[f64],
 ) -> BTreeMap<String, rules::MetricValue> {
-    let baseline = manifest.baseline.as_ref();
-    let none = BTreeMap::new();
-    let told = baseline.map_or(&none, |b| &b.metrics);
     // Of a baseline that was only told it is not known how far it is off.
-    let baseline_rows = baseline.map_or(0, |b| b.rows) as f64;
+    let baseline_rows = manifest.baseline.as_ref().map_or(0, |b| b.rows) as f64;
     let mut values: BTreeMap<String, rules::MetricValue> = BTreeMap::new();
     for &confidence in confidences {
         let z = rules::z(confidence);
-        for (name, metric) in judge.performance_at(sums, told, z).metrics {
+        for (name, metric) in judge.performance_at(sums, baseline(manifest), z).metrics {
             let (Some(low), Some(high)) = (metric.low, metric.high) else {
                 continue;
             };

@@ -4,7 +4,7 @@
 use super::alerts::AlertReport;
 use super::config::duration_text;
 use super::observed::Traffic;
-use super::performance::{Judged, metric_values};
+use super::performance::{Assessment, metric_values};
 use super::rules;
 use super::span;
 use super::store::Result;
@@ -210,7 +210,7 @@ impl TrafficStatus {
 pub struct PerformanceStatus {
     /// Measured on the rows with a label.
     #[serde(flatten)]
-    pub judged: Judged,
+    pub assessed: Assessment,
     /// The share of the host's rows with a label, in [0, 1].
     pub coverage: f64,
     /// Rows that the baseline was measured on; 0 where it was only told.
@@ -297,11 +297,14 @@ impl Watched {
                 included: included(name),
             })
             .collect();
-        let sums = self.sums(window.from, window.to)?;
+        let sums = match self.judge() {
+            Some(_) => self.sums(window.from, window.to)?,
+            None => Sums::new(),
+        };
         let performance = self.performance(&sums, window.to, host_rows, counts.columns.last())?;
         // Labels are those of all sources together.
         if source.is_none() {
-            performance.judged.tell(&mut report);
+            performance.assessed.add_to_verdict(&mut report);
         }
         if let Some(sentence) = sampled(&sources) {
             report.verdict = format!("{} {sentence}", report.verdict);
@@ -336,7 +339,7 @@ impl Watched {
             None => BTreeMap::new(),
         };
         let truth = rules::Truth {
-            rows: performance.judged.measured.labelled,
+            rows: performance.assessed.measured.labelled,
             coverage: performance.coverage,
             metrics,
             cusum: performance.cusum.as_ref().map(|cusum| rules::Cusum {
@@ -396,7 +399,7 @@ impl Watched {
         scores: Option<&Vec<u64>>,
     ) -> Result<PerformanceStatus> {
         let mut status = PerformanceStatus {
-            judged: Judged::default(),
+            assessed: Assessment::default(),
             coverage: 0.0,
             baseline_rows: 0,
             cusum: None,
@@ -406,8 +409,8 @@ impl Watched {
             return Ok(status);
         };
         let baseline = self.manifest().baseline.as_ref();
-        status.judged = Judged::new(judge, sums, self.manifest());
-        let labelled = status.judged.measured.labelled;
+        status.assessed = Assessment::new(judge, sums, self.manifest());
+        let labelled = status.assessed.measured.labelled;
         status.coverage = match host_rows {
             0 => 0.0,
             rows => (labelled as f64 / rows as f64).min(1.0),

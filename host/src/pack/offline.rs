@@ -79,8 +79,7 @@ pub fn offline(component: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut added = 0;
     let mut components = 0;
     while !reader.0.is_empty() {
-        let id = reader.byte()?;
-        let content = reader.sized()?;
+        let (id, content) = reader.section()?;
         match id {
             IMPORT => match waits(content)? {
                 Some(function) if components == 0 => {
@@ -202,7 +201,12 @@ pub(super) fn leb(mut value: u32) -> Vec<u8> {
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn byte(&mut self) -> anyhow::Result<u8> {
+    /// A section: its kind and its content.
+    pub(super) fn section(&mut self) -> anyhow::Result<(u8, &'a [u8])> {
+        Ok((self.byte()?, self.sized()?))
+    }
+
+    fn byte(&mut self) -> anyhow::Result<u8> {
         let (&byte, rest) = self.0.split_first().context("the component is truncated")?;
         self.0 = rest;
         Ok(byte)
@@ -221,7 +225,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length and so many bytes.
-    pub(super) fn sized(&mut self) -> anyhow::Result<&'a [u8]> {
+    fn sized(&mut self) -> anyhow::Result<&'a [u8]> {
         let length = self.number()? as usize;
         let (bytes, rest) = self.0.split_at_checked(length).context("the component is truncated")?;
         self.0 = rest;

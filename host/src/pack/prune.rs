@@ -41,7 +41,7 @@ pub(super) fn prune(component: &[u8], operators: &Operators) -> anyhow::Result<V
     let mut reader = Reader(component.strip_prefix(&HEADER).context("not a WebAssembly component")?);
     let mut sections = Vec::new();
     while !reader.0.is_empty() {
-        sections.push((reader.byte()?, reader.sized()?));
+        sections.push(reader.section()?);
     }
     let modules = sections.iter().enumerate().filter(|(_, (id, _))| *id == CORE_MODULE);
     let (main, _) = modules
@@ -118,7 +118,7 @@ impl<'a> Module<'a> {
         Ok(module)
     }
 
-    /// The function of an export, if it is one of those that no longer count.
+    /// Whether an export is one of those that no longer count.
     fn cut(export: &Export<'_>, operators: &Operators) -> bool {
         let unused = |name: &str| !operators.contains(name);
         export.name == INIT || export.name.strip_prefix(OPERATOR).is_some_and(unused)
@@ -150,6 +150,9 @@ impl<'a> Module<'a> {
     }
 
     fn pruned(&self, operators: &Operators) -> anyhow::Result<Vec<u8>> {
+        if !self.exports.iter().any(|export| export.name.starts_with(OPERATOR)) {
+            bail!("the largest core module exports no operators");
+        }
         let reached = self.reached(operators)?;
         let mut code = leb(self.bodies.len() as u32);
         for (body, reached) in self.bodies.iter().zip(reached) {
@@ -308,14 +311,17 @@ mod tests {
     #[test]
     fn damaged_components_end_in_an_error() {
         let whole = component(&[("predict", 1), FIRST, ("init", 5)]);
+        let rest = 2 * 2 + b"\x0ecomponent-namerest\x04rest".len();
         for at in 0..whole.len() {
-            let _ = prune(&whole[..at], &Operators::new());
+            let pruned = prune(&whole[..at], &Operators::new());
+            assert!(at >= whole.len() - rest || pruned.is_err(), "{at} bytes");
             for byte in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[at] = byte;
                 let _ = prune(&damaged, &Operators::new());
             }
         }
+        assert!(prune(&component(&[("predict", 1)]), &Operators::new()).is_err());
         assert!(prune(&HEADER, &Operators::new()).is_err());
     }
 }

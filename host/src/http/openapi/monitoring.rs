@@ -336,7 +336,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
                             &["low", "high", "baseline"],
                         ),
                     },
-                    "worse": described(text(), "The metric that is surely worse than its baseline allows, if there is one"),
+                    "worse": described(text(), "The metric that the shipped rules (there is one, on accuracy) find worse than its baseline allows"),
                     "confusion": list(object(
                         json!({ "truth": text(), "predicted": text(), "count": count() }),
                         &[],
