@@ -74,6 +74,21 @@ impl Format {
     }
 }
 
+/// Refuses to write over a file that is read.
+///
+/// # Errors
+/// When the path is one of the inputs' files.
+pub fn not_an_input<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<()> {
+    let Ok(written) = path.canonicalize() else {
+        return Ok(());
+    };
+    let same = |input: &&Path| input.canonicalize().is_ok_and(|input| input == written);
+    match inputs.into_iter().find(same) {
+        Some(input) => anyhow::bail!("{} is an input, which is not overwritten", input.display()),
+        None => Ok(()),
+    }
+}
+
 /// Whether a path is `-`, standard input or output.
 pub fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"

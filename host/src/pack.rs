@@ -31,7 +31,7 @@ pub use features::{GraphInput, graph_inputs};
 pub use lower::{Unsupported, lower, survey};
 
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
-use crate::data::{Cell, Table, Values};
+use crate::data::{Cell, Table, Values, not_an_input};
 use crate::embedded;
 use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
@@ -39,6 +39,7 @@ use features::Derived;
 use lower::Lowered;
 use modelet::bundle::{self, Section, sha256_hex};
 use modelet::drift::Bins;
+use modelet::drift::report::Thresholds;
 use modelet::drift::truth::{self, Judge, Predicted, Sums};
 use modelet::golden::{Golden, GoldenRow, comparable};
 use modelet::program::{Image, Program, ProgramError};
@@ -665,11 +666,10 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
             Some(name) => checked_name(name)?,
             None => stem(&options.model),
         },
-        version: options
-            .model_version
-            .clone()
-            .or_else(|| overrides.version.clone())
-            .unwrap_or_else(|| "1.0.0".into()),
+        version: match options.model_version.as_ref().or(overrides.version.as_ref()) {
+            Some(version) => checked_version(version)?,
+            None => "1.0.0".into(),
+        },
         unknown: options.unknown.or(overrides.unknown).unwrap_or_default(),
         ..draft.manifest(derived, data.as_ref(), provenance(&source, options)?)?
     };
@@ -692,6 +692,12 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
 
     let mut settled = loaded(&manifest)?;
     let mut notes = Vec::new();
+    let rows_min = Thresholds::default().rows_min;
+    if data.is_some() && (reference_rows as u64) < rows_min {
+        notes.push(format!(
+            "{reference_rows} rows of reference are too few to measure drift against; {rows_min} are needed"
+        ));
+    }
     let every = (0..reference_rows).collect();
     let answers = Answers::of(&mut settled, &manifest, data.as_ref(), every, progress)?;
     if let Some(rejected) = &answers.first_rejection {
@@ -805,13 +811,7 @@ fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
             options.expected.as_ref(),
             options.signature.as_ref(),
         ];
-        let same = |input: &&PathBuf| match (input.canonicalize(), path.canonicalize()) {
-            (Ok(input), Ok(path)) => input == path,
-            _ => false,
-        };
-        if let Some(input) = inputs.into_iter().flatten().find(same) {
-            bail!("{} is an input, which is not overwritten", input.display());
-        }
+        not_an_input(path, inputs.into_iter().flatten().map(PathBuf::as_path))?;
         if !options.force && path.exists() {
             bail!("{} exists; --force overwrites it", path.display());
         }
@@ -853,6 +853,13 @@ fn checked_name(name: &str) -> anyhow::Result<String> {
     match (1..=128).contains(&name.len()) && name.chars().all(in_names) {
         true => Ok(name.to_owned()),
         false => bail!("the name {name:?}: expected 1 to 128 letters, digits, '-', '_' or '.'"),
+    }
+}
+
+fn checked_version(version: &str) -> anyhow::Result<String> {
+    match (1..=128).contains(&version.len()) && !version.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        true => Ok(version.to_owned()),
+        false => bail!("the version {version:?}: expected 1 to 128 characters without spaces, such as 1.0.0"),
     }
 }
 
@@ -971,8 +978,19 @@ fn baseline(
         return Ok(None);
     };
     let known = judge.metric_names();
-    if let Some(name) = options.baseline.keys().find(|name| !known.contains(&name.as_str())) {
-        bail!("--baseline: expected one of {} but got {name:?}", known.join(", "));
+    for (name, &value) in &options.baseline {
+        let (expected, good) = match name.as_str() {
+            name if !known.contains(&name) => {
+                bail!("--baseline: expected one of {} but got {name:?}", known.join(", "))
+            }
+            "bias" => ("a number", value.is_finite()),
+            "r2" => ("a number of at most 1", value <= 1.0),
+            "log_loss" | "mae" | "rmse" => ("a number of at least 0", value >= 0.0),
+            _ => ("a number from 0 to 1", (0.0..=1.0).contains(&value)),
+        };
+        if !good {
+            bail!("--baseline {name}: expected {expected} but got {value}");
+        }
     }
     let mut baseline = Baseline::default();
     if let (Some((table, answers)), Some(label)) = (holdout, &options.label) {

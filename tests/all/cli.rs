@@ -1,6 +1,8 @@
 //! The command line as a person or a script meets it.
 
-use crate::support::{credit, credit_request, parity_dir, program, root};
+use crate::support::rows::Rows;
+use crate::support::{credit, credit_request, parity_dir, program, root, written};
+use modelet_host::output::thousands;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -23,7 +25,9 @@ fn path(path: &Path) -> &str {
 
 #[test]
 fn help_has_examples_for_every_command() {
-    for command in ["check", "pack", "inspect", "predict", "score", "verify", "serve"] {
+    for command in [
+        "check", "pack", "inspect", "predict", "score", "verify", "drift", "serve",
+    ] {
         let output = modelet(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         assert!(
@@ -116,6 +120,61 @@ fn score_writes_a_prediction_for_each_row() {
     }
     assert_eq!(rows, 3001);
     assert_eq!(scored.lines().count(), 3001);
+}
+
+#[test]
+fn an_input_is_not_overwritten_by_what_is_made_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (model, rows) = (dir.path().join("model.wasm"), dir.path().join("rows.csv"));
+    std::fs::copy(&credit().output, &model).expect("copied");
+    std::fs::copy(root().join("examples/credit/reference.csv"), &rows).expect("copied");
+    let read = || (std::fs::read(&model).unwrap(), std::fs::read(&rows).unwrap());
+    let before = read();
+    for arguments in [
+        ["drift", path(&model), path(&rows), "--html", path(&model)],
+        ["drift", path(&model), path(&rows), "--html", path(&rows)],
+        ["score", path(&model), path(&rows), "-o", path(&rows)],
+    ] {
+        let output = modelet(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("is an input, which is not overwritten"), "{said}");
+    }
+    assert!(read() == before);
+}
+
+#[test]
+fn drift_says_what_was_rejected_and_fails_when_nothing_is_left() {
+    let model = path(&credit().output);
+    let mut rows = Rows::holdout();
+    rows.change("age", |row, age| if row < 100 { "young".into() } else { age.into() });
+    let some = written("drift-some.csv", &rows.csv());
+    let output = modelet(&["drift", model, path(&some)]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains(&format!("100 of {} rows rejected", thousands(rows.rows.len() as u64))),
+        "{said}"
+    );
+    assert!(said.contains("age: type (100 times)"), "{said}");
+    rows.change("age", |_, _| "young".into());
+    let all = written("drift-all.csv", &rows.csv());
+    let output = modelet(&["drift", model, path(&all)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("no row is accepted by the model"),
+        "{}",
+        text(&output.stderr)
+    );
+    rows = Rows::holdout();
+    rows.change("defaulted", |_, _| String::new());
+    let unlabelled = written("drift-unlabelled.csv", &rows.csv());
+    let output = modelet(&["drift", model, path(&unlabelled), "--label", "defaulted"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("no accepted row has a label"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `pack`: the same bytes every time, and clear errors that leave nothing
 //! behind.
 
+use crate::support::rows::Rows;
 use crate::support::{credit, credit_options, options, root, written};
 use modelet_host::output::Silent;
 use modelet_host::pack::{PackOptions, WasiVersion, pack};
@@ -47,7 +48,7 @@ fn bad(name: &str) -> PathBuf {
 
 #[test]
 fn wrong_input_is_one_clear_error_and_leaves_no_file() {
-    let cases: [Case; 15] = [
+    let cases: [Case; 17] = [
         (
             "no file",
             |o| o.model = bad("missing.onnx"),
@@ -133,6 +134,16 @@ fn wrong_input_is_one_clear_error_and_leaves_no_file() {
             "a directory that is not there",
             |o| o.output = PathBuf::from("/nowhere/at/all/out.wasm"),
             &["/nowhere/at/all"],
+        ),
+        (
+            "a version without characters",
+            |o| o.model_version = Some(String::new()),
+            &["version \"\"", "such as 1.0.0"],
+        ),
+        (
+            "an accuracy above 1",
+            |o| o.baseline = [("accuracy".to_owned(), 7.0)].into(),
+            &["--baseline accuracy", "from 0 to 1 but got 7"],
         ),
     ];
     for (name, change, words) in cases {
@@ -227,6 +238,37 @@ fn a_holdout_must_have_the_features() {
     };
     let error = format!("{:#}", pack(&without_data, &Silent).expect_err("there are no data"));
     assert!(error.contains("--data"), "{error}");
+}
+
+#[test]
+fn a_bad_cell_of_the_holdout_costs_its_row_only() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rows = Rows::holdout();
+    rows.change("age", |row, age| if row == 1 { "young".into() } else { age.into() });
+    let options = PackOptions {
+        output: dir.path().join("out.wasm"),
+        holdout: Some(written("young-holdout.csv", &rows.csv())),
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let notes = pack(&options, &Silent).expect("the others are good").notes.join("\n");
+    let expected = format!("1 of {} rows of the holdout", rows.rows.len());
+    assert!(notes.contains(&expected) && notes.contains("row 2, age"), "{notes}");
+}
+
+#[test]
+fn few_rows_of_reference_are_noted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = std::fs::read_to_string(root().join("examples/credit/reference.csv")).expect("data");
+    let few: Vec<&str> = text.lines().take(6).collect();
+    let options = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(written("five.csv", &few.join("\n"))),
+        holdout: None,
+        expected: None,
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let notes = pack(&options, &Silent).expect("it packs").notes.join("\n");
+    assert!(notes.contains("5 rows of reference are too few"), "{notes}");
 }
 
 #[test]

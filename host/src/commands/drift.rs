@@ -4,10 +4,11 @@
 use super::Status;
 use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
-use crate::data::{Cell, Format, Reader};
+use crate::data::{Cell, Format, Reader, not_an_input};
 use crate::monitor::html::{self, ReportContext};
 use crate::monitor::performance::{Assessment, cells};
 use crate::monitor::span;
+use crate::monitor::status;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
@@ -18,7 +19,13 @@ use modelet::signature::Manifest;
 use serde::Serialize;
 use std::fmt::Write;
 
+/// Faults that are told beside the table.
+const FAULTS_TOLD: usize = 5;
+
 pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
+    if let Some(html) = &args.html {
+        not_an_input(html, [args.model.as_path(), &args.rows])?;
+    }
     let artifact = super::open(&args.model)?;
     let manifest = &artifact.manifest;
     let named = || args.rows.display().to_string();
@@ -76,9 +83,13 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         &thresholds,
     );
     let performance = judge.map(|judge| Assessment::new(&judge, &sums, manifest));
-    if let Some(performance) = &performance {
+    if let (Some(label), Some(performance)) = (&args.label, &performance) {
+        if report.rows > 0 && performance.measured.labelled == 0 {
+            bail!("{}: no accepted row has a label in the column {label:?}", named());
+        }
         performance.add_to_verdict(&mut report);
     }
+    status::add_rejections(&mut report);
     if let Some(path) = &args.html {
         let context = ReportContext {
             manifest: Some(manifest),
@@ -90,11 +101,17 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         std::fs::write(path, html::render(&report, &context)).with_context(|| path.display().to_string())?;
         output.status(format!("the report is in {}", path.display()));
     }
-    let drifted = report.state == State::Drifted;
+    let (drifted, none) = (report.state == State::Drifted, report.rows == 0);
     let found = Found { report, performance };
     match args.json {
         true => output.print_json(&found)?,
         false => output.print(text(&found, manifest, output))?,
+    }
+    if none {
+        bail!(
+            "{}: no row is accepted by the model, so nothing can be compared",
+            named()
+        );
     }
     Ok(if drifted { Status::No } else { Status::Good })
 }
@@ -148,11 +165,21 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     );
     let _ = writeln!(
         text,
-        "  {} held against {} of the reference; {} rejected\n",
+        "  {} held against {} of the reference; {} rejected",
         count(report.rows, "row"),
         count(report.reference_rows, "row"),
         report.rejected
     );
+    for fault in report.faults.iter().take(FAULTS_TOLD) {
+        let what = fault.feature.as_deref().unwrap_or("the row");
+        let _ = writeln!(
+            text,
+            "    {what}: {} ({})",
+            fault.code.name(),
+            count(fault.count, "time")
+        );
+    }
+    text.push('\n');
     let header = [
         ("column", Align::Left),
         ("state", Align::Left),

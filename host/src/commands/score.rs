@@ -10,7 +10,7 @@ use super::Status;
 use super::predict::Fault;
 use super::request::{Chunk, Columns, DEADLINE_MS, Value};
 use crate::cli::{OnBadRow, ScoreArgs};
-use crate::data::{Field, Format, Reader, Writer};
+use crate::data::{Field, Format, Reader, Writer, not_an_input};
 use crate::output::{Output, Progress, count, thousands};
 use crate::runtime::{Loaded, RuntimeConfig};
 use answer::{Layout, Row};
@@ -21,6 +21,7 @@ use std::time::Instant;
 const TOLD_MAX: usize = 3;
 
 pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
+    not_an_input(&args.output, [args.model.as_path(), &args.rows])?;
     let artifact = super::open(&args.model)?;
     let manifest = &artifact.manifest;
     let format = |given: Option<Format>, path| match given {

@@ -9,6 +9,7 @@ use super::rules;
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
+use crate::output::{count, thousands};
 use modelet::drift::report::{QualityState, Report, State, Thresholds, Window};
 use modelet::drift::truth::{self, Estimate, Sums};
 use serde::Serialize;
@@ -115,6 +116,20 @@ pub struct SourceStatus {
     pub sample: f64,
     /// Whether they are part of the report.
     pub included: bool,
+}
+
+/// Says in the report's verdict how many rows were rejected, if any were: they
+/// are no part of what it says of the columns.
+pub fn add_rejections(report: &mut Report) {
+    if report.rejected > 0 {
+        let all = report.rows + report.rejected;
+        let percent = (report.rejected as f64 / all as f64 * 1e4).round() / 1e2;
+        report.verdict += &format!(
+            " {} of {} rejected ({percent} %).",
+            thousands(report.rejected),
+            count(all, "row")
+        );
+    }
 }
 
 /// Names the sources whose counts are a sample, where there are any.
@@ -306,6 +321,7 @@ impl Watched {
         if source.is_none() {
             performance.assessed.add_to_verdict(&mut report);
         }
+        add_rejections(&mut report);
         if let Some(sentence) = sampled(&sources) {
             report.verdict = format!("{} {sentence}", report.verdict);
         }

@@ -115,6 +115,14 @@ fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
     match cell {
         Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
+        // Numbers of a column in which something else is, too.
+        Cell::Text(text) | Cell::Csv(text)
+            if dtype != Dtype::String
+                && feature.kind != FeatureType::Category
+                && let Some(number) = text.trim().parse().ok().filter(|number: &f64| number.is_finite()) =>
+        {
+            json::f64(out, number);
+        }
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
         // A column of text whose cells look like something else.
         cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
