@@ -137,6 +137,9 @@ pub fn cargo_for(variant: &Variant, subcommand: &str, lto: NeuralLto) -> Result<
         // Stripped of everything, the module does not say which features of
         // wasm it uses, and wasm-bindgen keeps to the oldest ones.
         command.args(["--config", "profile.wasm.strip=\"debuginfo\""]);
+        // What is sent counts more here than the twentieth in speed that the
+        // components keep.
+        command.args(["--config", "profile.wasm.opt-level=2"]);
     }
     command.env("CARGO_TARGET_DIR", target().join("wasm"));
     // Cargo keeps one build of a cdylib, whatever its crate features, unless
