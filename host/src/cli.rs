@@ -337,7 +337,8 @@ pub struct DriftArgs {
     /// A drifted feature alerts from this PSI on
     #[arg(long, value_name = "NUMBER", default_value_t = Thresholds::default().psi, value_parser = positive)]
     pub threshold: f64,
-    /// Write a page for the browser
+    /// Write a page for the browser; `-` for standard output, in place of the
+    /// table
     #[arg(long, value_name = "REPORT.html", value_hint = ValueHint::FilePath)]
     pub html: Option<PathBuf>,
     /// Write the report as JSON, as GET /drift has it

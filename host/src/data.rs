@@ -6,9 +6,11 @@
 //! standard input or output.
 //!
 //! # What a CSV cell is
-//! CSV has no types, so a column gets the narrowest one that all of its cells
-//! fit: boolean (`true`, `True`, `TRUE`, …), integer, number, else text. An
-//! integer too large for 64 bits makes the column text, because a number would
+//! CSV has no types: a cell is what takes it makes of it. A model's text is the
+//! cell as it stands (`007` keeps its zeros); elsewhere [`typed`] and
+//! [`Cell::narrow`] give it the narrowest type that it fits: boolean (`true`,
+//! `True`, `TRUE`, …), integer, number, else text. [`Values::narrow`] does so for
+//! a column. An integer too large for 64 bits is text, because a number would
 //! lose digits. As for pandas, a cell is missing when it is empty or one of
 //! [`MISSING`] (among texts these may be categories, which [`known`] decides),
 //! and a column without a name is called `Unnamed: 0` by its place.
@@ -25,6 +27,7 @@ pub use writer::{Field, FieldType, Writer};
 use crate::output::{Progress, Unit};
 use modelet::signature::Category;
 use modelet::tensor::Dtype;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -122,6 +125,8 @@ pub enum Values {
     Boolean(Vec<Option<bool>>),
     /// Text; also dates and times, in ISO 8601, and integers beyond 64 bits.
     Text(Vec<Option<String>>),
+    /// Cells of a CSV file.
+    Csv(CsvCells),
     /// Lists, structures and binary data, which are no features.
     Other {
         /// The type as the file names it.
@@ -129,6 +134,14 @@ pub enum Values {
         /// The number of rows.
         rows: usize,
     },
+}
+
+/// A column of a CSV file: its cells one after another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CsvCells {
+    text: String,
+    /// Where each cell ends.
+    ends: Vec<usize>,
 }
 
 impl Table {
@@ -203,6 +216,7 @@ impl Values {
             Values::Integer(v) => v.len(),
             Values::Boolean(v) => v.len(),
             Values::Text(v) => v.len(),
+            Values::Csv(cells) => cells.ends.len(),
             Values::Other { rows, .. } => *rows,
         }
     }
@@ -218,7 +232,7 @@ impl Values {
             Values::Number(_) => "numbers",
             Values::Integer(_) => "integers",
             Values::Boolean(_) => "booleans",
-            Values::Text(_) => "text",
+            Values::Text(_) | Values::Csv(_) => "text",
             Values::Other { name, .. } => name,
         }
     }
@@ -233,19 +247,25 @@ impl Values {
             Values::Integer(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Integer),
             Values::Boolean(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Boolean),
             Values::Text(v) => v.get(row).and_then(Option::as_deref).map_or(Cell::Missing, Cell::Text),
+            Values::Csv(cells) => match cells.get(row) {
+                None | Some("") => Cell::Missing,
+                Some(cell) => Cell::Csv(cell),
+            },
             Values::Other { name, .. } => Cell::Other(name),
         }
     }
 
-    /// The number of missing values.
-    pub fn missing(&self) -> usize {
-        (0..self.len())
-            .filter(|&row| matches!(self.get(row), Cell::Missing))
-            .count()
+    /// The column with the narrowest type that all cells have, if they are of a
+    /// CSV file; else as it is.
+    pub fn narrow(&self) -> Cow<'_, Values> {
+        match self {
+            Values::Csv(cells) => Cow::Owned(cells.narrow()),
+            values => Cow::Borrowed(values),
+        }
     }
 
     /// The column as binary64, booleans as 0 and 1, missing values as NaN;
-    /// `None` for text.
+    /// `None` for text, and for cells of a CSV file that are not narrowed.
     pub fn numbers(&self) -> Option<Vec<f64>> {
         match self {
             Values::Number(v) => Some(v.clone()),
@@ -255,7 +275,7 @@ impl Values {
                     .map(|v| v.map_or(f64::NAN, |v| f64::from(u8::from(v))))
                     .collect(),
             ),
-            Values::Text(_) | Values::Other { .. } => None,
+            Values::Text(_) | Values::Csv(_) | Values::Other { .. } => None,
         }
     }
 }
@@ -273,10 +293,30 @@ pub enum Cell<'a> {
     Number(f64),
     /// Text.
     Text(&'a str),
-    /// A cell of a CSV file, not empty, whose type is the column's.
+    /// A cell of a CSV file, not empty.
     Csv(&'a str),
     /// A value of a type that no feature has, by the type's name.
     Other(&'a str),
+}
+
+impl<'a> Cell<'a> {
+    /// A cell of a CSV file with the narrowest type that it fits; any other as
+    /// it is.
+    #[must_use]
+    pub fn narrow(self) -> Cell<'a> {
+        let Cell::Csv(text) = self else {
+            return self;
+        };
+        if is_missing(text) {
+            return Cell::Missing;
+        }
+        let trimmed = text.trim();
+        boolean(text)
+            .map(Cell::Boolean)
+            .or_else(|| trimmed.parse().ok().map(Cell::Integer))
+            .or_else(|| number(trimmed).map(Cell::Number))
+            .unwrap_or(Cell::Text(text))
+    }
 }
 
 impl fmt::Display for Cell<'_> {
@@ -400,11 +440,7 @@ enum Builder {
     Integer(Vec<Option<i64>>),
     Boolean(Vec<Option<bool>>),
     Text(Vec<Option<String>>),
-    /// CSV cells, one after another, whose type is known at the end.
-    Cells {
-        text: String,
-        ends: Vec<usize>,
-    },
+    Csv(CsvCells),
     Other(String),
 }
 
@@ -421,10 +457,7 @@ impl Builder {
                     Cell::Integer(_) => Builder::Integer(Vec::new()),
                     Cell::Number(_) => Builder::Number(Vec::new()),
                     Cell::Text(_) => Builder::Text(Vec::new()),
-                    Cell::Csv(_) => Builder::Cells {
-                        text: String::new(),
-                        ends: Vec::new(),
-                    },
+                    Cell::Csv(_) => Builder::Csv(CsvCells::default()),
                     Cell::Other(name) => Builder::Other(name.to_owned()),
                 };
                 return self.put(row, cell);
@@ -457,12 +490,7 @@ impl Builder {
             {
                 put_at(v, row, Some(value.to_string()), None);
             }
-            (Builder::Cells { text, ends }, Cell::Csv(cell)) => {
-                let end = text.len();
-                ends.resize(row, end);
-                text.push_str(cell);
-                ends.push(text.len());
-            }
+            (Builder::Csv(cells), Cell::Csv(cell)) => cells.put(row, cell),
             (Builder::Other(_), _) => {}
             (_, Cell::Other(name)) => *self = Builder::Other(name.to_owned()),
             (_, cell) => return Err(describe(cell)),
@@ -476,7 +504,7 @@ impl Builder {
             Builder::Number(_) => "a number",
             Builder::Integer(_) => "an integer",
             Builder::Boolean(_) => "a boolean",
-            Builder::Text(_) | Builder::Cells { .. } => "text",
+            Builder::Text(_) | Builder::Csv(_) => "text",
             Builder::Other(_) => "anything",
         }
     }
@@ -500,9 +528,9 @@ impl Builder {
                 v.resize(rows, None);
                 Values::Text(v)
             }
-            Builder::Cells { text, mut ends } => {
-                ends.resize(rows, text.len());
-                infer(&text, &ends)
+            Builder::Csv(mut cells) => {
+                cells.ends.resize(rows, cells.text.len());
+                Values::Csv(cells)
             }
             Builder::Other(name) => Values::Other { name, rows },
         }
@@ -527,6 +555,15 @@ pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>,
     }
 }
 
+/// A cell with the type that its feature gives it: text where the model takes
+/// text or the text has a code, else as [`Cell::narrow`] has it.
+pub fn typed<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
+    match known(cell, dtype, encoding, categories) {
+        Cell::Csv(text) if dtype == Dtype::String || encoding.contains_key(text) => Cell::Text(text),
+        cell => cell.narrow(),
+    }
+}
+
 fn put_at<T: Clone>(values: &mut Vec<T>, row: usize, value: T, missing: T) {
     values.resize(row, missing);
     values.push(value);
@@ -546,25 +583,46 @@ fn exact(value: i64) -> Option<f64> {
     (value.unsigned_abs() <= 1 << 53).then_some(value as f64)
 }
 
-/// The narrowest type that all cells of a CSV column have.
-fn infer(text: &str, ends: &[usize]) -> Values {
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    let raw = starts.zip(ends).map(|(start, &end)| &text[start..end]);
-    let cells = raw.clone().map(|cell| (!is_missing(cell)).then_some(cell));
-    if cells.clone().flatten().next().is_none() {
-        return Values::Number(vec![f64::NAN; ends.len()]);
+impl CsvCells {
+    /// Puts the cell of a row, empty ones before it included.
+    fn put(&mut self, row: usize, cell: &str) {
+        self.ends.resize(row, self.text.len());
+        self.text.push_str(cell);
+        self.ends.push(self.text.len());
     }
-    if let Some(v) = all(cells.clone(), boolean) {
-        return Values::Boolean(v);
+
+    fn get(&self, row: usize) -> Option<&str> {
+        let end = *self.ends.get(row)?;
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.text[start..end])
     }
-    if let Some(v) = all(cells.clone(), |cell| cell.trim().parse().ok()) {
-        return Values::Integer(v);
+
+    fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        (0..self.ends.len()).filter_map(|row| self.get(row))
     }
-    if let Some(v) = all(cells.clone(), |cell| number(cell.trim())) {
-        return Values::Number(v.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect());
+
+    /// The cells with the narrowest type that all of them have.
+    fn narrow(&self) -> Values {
+        let cells = self.iter().map(|cell| (!is_missing(cell)).then_some(cell));
+        if cells.clone().flatten().next().is_none() {
+            return Values::Number(vec![f64::NAN; self.ends.len()]);
+        }
+        if let Some(v) = all(cells.clone(), boolean) {
+            return Values::Boolean(v);
+        }
+        if let Some(v) = all(cells.clone(), |cell| cell.trim().parse().ok()) {
+            return Values::Integer(v);
+        }
+        if let Some(v) = all(cells, |cell| number(cell.trim())) {
+            return Values::Number(v.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect());
+        }
+        // Among texts, `None` or `NA` may well be a category: its feature decides.
+        Values::Text(
+            self.iter()
+                .map(|cell| (!cell.is_empty()).then(|| cell.to_owned()))
+                .collect(),
+        )
     }
-    // Among texts, `None` or `NA` may well be a category: its feature decides.
-    Values::Text(raw.map(|cell| (!cell.is_empty()).then(|| cell.to_owned())).collect())
 }
 
 fn all<'a, T>(
@@ -660,11 +718,40 @@ mod tests {
                 .collect();
             let table = read("t.csv", format!("x,y\n{rows}").as_bytes()).unwrap();
             assert_eq!(
-                format!("{:?}", table.columns[0].values),
+                format!("{:?}", table.columns[0].values.narrow()),
                 format!("{expected:?}"),
                 "{cells}"
             );
         }
+    }
+
+    #[test]
+    fn a_cell_is_what_its_feature_makes_of_it() {
+        let none = BTreeMap::new();
+        let codes = BTreeMap::from([("NA".to_owned(), 1.0), ("7".to_owned(), 2.0)]);
+        struct Case<'a>(&'a str, Dtype, &'a BTreeMap<String, f64>, Cell<'a>);
+        for Case(text, dtype, encoding, expected) in [
+            Case("007", Dtype::String, &none, Cell::Text("007")),
+            Case("True", Dtype::String, &none, Cell::Text("True")),
+            Case("1.0", Dtype::String, &none, Cell::Text("1.0")),
+            Case("NA", Dtype::String, &none, Cell::Text("NA")),
+            Case("007", Dtype::Float32, &none, Cell::Integer(7)),
+            Case(" 1e5", Dtype::Float32, &none, Cell::Number(1e5)),
+            Case("True", Dtype::Float32, &none, Cell::Boolean(true)),
+            Case("NA", Dtype::Float32, &none, Cell::Missing),
+            Case("seven", Dtype::Float32, &none, Cell::Text("seven")),
+            Case("NA", Dtype::Float32, &codes, Cell::Text("NA")),
+            Case("7", Dtype::Float32, &codes, Cell::Text("7")),
+            Case("8", Dtype::Float32, &codes, Cell::Integer(8)),
+        ] {
+            assert_eq!(
+                typed(Cell::Csv(text), dtype, encoding, &[]),
+                expected,
+                "{text} as {dtype}"
+            );
+        }
+        // What is typed in the file stays so.
+        assert_eq!(typed(Cell::Text("7"), Dtype::Float32, &none, &[]), Cell::Text("7"));
     }
 
     #[test]
@@ -676,13 +763,13 @@ mod tests {
         .unwrap();
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["Unnamed: 0", "a, b", "é"]);
-        assert_eq!(table.columns[1].values, text(&["x \"y\"\nz", ""]));
+        assert_eq!(*table.columns[1].values.narrow(), text(&["x \"y\"\nz", ""]));
         assert_eq!(
-            table.column("é").unwrap().values,
+            *table.column("é").unwrap().values.narrow(),
             Values::Integer(vec![Some(1), Some(2)])
         );
         assert_eq!(table.rows(), 2);
-        assert_eq!(table.columns[1].values.missing(), 1);
+        assert_eq!(table.columns[1].values.get(1), Cell::Missing);
     }
 
     #[test]
@@ -733,6 +820,11 @@ mod tests {
                 "t.csv",
                 b"a,b\n1,2\n\"3\n4\",5\n6\n",
                 "t.csv: row 3 (line 5): expected 2 cells, as the header has, but got 1",
+            ),
+            Case(
+                "t.csv",
+                b"a,b\n1,\"2\n3,4\n\"5,6\n",
+                "t.csv: row 1 (line 2): expected 2 cells, as the header has, but got 3, one of which goes over several lines: is a quote not closed?",
             ),
             Case(
                 "t.csv",
@@ -823,7 +915,7 @@ mod tests {
                 assert_eq!(column.name, field.name, "{name}");
                 for (row, cells) in rows.iter().enumerate() {
                     assert_eq!(
-                        column.values.get(row),
+                        column.values.get(row).narrow(),
                         cells[index],
                         "{name}, {}, row {row}",
                         field.name

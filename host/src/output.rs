@@ -401,6 +401,14 @@ pub fn count(count: u64, noun: &str) -> String {
     format!("{} {noun}{s}", thousands(count))
 }
 
+/// A share in percent, to two places: `12.5 %`.
+pub fn percent(share: f64) -> String {
+    match (share * 1e4).round() / 1e2 {
+        0.0 if share > 0.0 => "< 0.01 %".into(),
+        rounded => format!("{rounded} %"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,8 +31,9 @@ pub use features::{GraphInput, graph_inputs};
 pub use lower::{Unsupported, lower, survey};
 
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
-use crate::data::{Cell, Table, Values, not_an_input};
+use crate::data::{Table, Values, not_an_input};
 use crate::embedded;
+use crate::monitor::performance::read_label;
 use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
 use features::Derived;
@@ -1012,11 +1013,9 @@ fn measure(baseline: &mut Baseline, judge: &Judge, labels: &Values, answers: &An
     let mut sums = Sums::new();
     let answered = answers.entries.iter().enumerate().filter(|(_, entry)| entry.is_some());
     for (at, (row, _)) in answered.enumerate() {
-        let truth = match labels.get(row) {
-            Cell::Missing => continue,
-            cell => judge
-                .read_text(&cell.to_string())
-                .map_err(|what| anyhow!("row {}: {what}", row + 1))?,
+        let read = read_label(judge, labels.get(row));
+        let Some(truth) = read.map_err(|what| anyhow!("row {}: {what}", row + 1))? else {
+            continue;
         };
         let predicted = Predicted {
             class: answers.classes[at] as u32,

@@ -441,10 +441,10 @@ pub fn wilson(count: f64, total: f64, z: f64) -> (f64, f64) {
     let center = p + z2 / (2.0 * total);
     let spread = z * libm::sqrt(p * (1.0 - p) / total + z2 / (4.0 * total * total));
     let scale = 1.0 + z2 / total;
-    (
-        ((center - spread) / scale).clamp(0.0, 1.0),
-        ((center + spread) / scale).clamp(0.0, 1.0),
-    )
+    // At the ends the roots are exact, which rounding would miss by a little.
+    let low = if p <= 0.0 { 0.0 } else { (center - spread) / scale };
+    let high = if p >= 1.0 { 1.0 } else { (center + spread) / scale };
+    (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -464,6 +464,11 @@ mod tests {
         let (low, high) = wilson(8.0, 10.0, Z_95);
         assert!((low - 0.4902).abs() <= 1e-4, "{low}");
         assert!((high - 0.9433).abs() <= 1e-4, "{high}");
+        for total in 1..200 {
+            let total = f64::from(total);
+            assert_eq!(wilson(0.0, total, Z_95).0, 0.0, "0 of {total}");
+            assert_eq!(wilson(total, total, Z_95).1, 1.0, "{total} of {total}");
+        }
     }
 
     /// The values are sums of exact fractions.

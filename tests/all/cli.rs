@@ -177,6 +177,46 @@ fn drift_says_what_was_rejected_and_fails_when_nothing_is_left() {
     );
 }
 
+/// A row without a label is one without a label, and a boolean is a class.
+#[test]
+fn labels_of_a_file_are_read_as_those_of_the_holdout() {
+    let model = path(&credit().output);
+    let performance = |name: &str, change: &dyn Fn(usize, &str) -> String| {
+        let mut rows = Rows::holdout();
+        rows.change("defaulted", change);
+        let file = written(name, &rows.csv());
+        let output = modelet(&["drift", model, path(&file), "--label", "defaulted", "--json"]);
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("--json is JSON")["performance"].take()
+    };
+    let plain = performance("labels-plain.csv", &|_, label| label.into());
+    let rows = plain["labelled"].as_u64().expect("labels");
+    let booleans = performance("labels-booleans.csv", &|_, label| {
+        if label == "1" { "True".into() } else { "False".into() }
+    });
+    assert_eq!(booleans, plain);
+    let floats = performance("labels-floats.csv", &|row, label| match row {
+        0 => "NA".into(),
+        1 => String::new(),
+        2 => "nan".into(),
+        _ => format!("{label}.0"),
+    });
+    assert_eq!(floats["labelled"], rows - 3);
+}
+
+#[test]
+fn a_drift_report_may_go_to_standard_output() {
+    let model = path(&credit().output);
+    let arguments = ["drift", model, "examples/credit/holdout.csv", "--html", "-"];
+    let output = modelet(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = text(&output.stdout);
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    let both = modelet(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(both.status.code(), Some(1));
+    assert!(text(&both.stderr).contains("standard output"), "{}", text(&both.stderr));
+}
+
 #[test]
 fn verify_compares_golden_rows_and_exits_3_on_a_difference() {
     let report = credit();

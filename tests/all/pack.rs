@@ -3,9 +3,10 @@
 
 use crate::support::rows::Rows;
 use crate::support::{credit, credit_options, options, root, written};
+use modelet::signature::Category;
 use modelet_host::output::Silent;
 use modelet_host::pack::{PackOptions, WasiVersion, pack};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn packing_twice_gives_the_same_bytes() {
@@ -305,6 +306,64 @@ fn a_category_may_have_the_name_of_a_missing_value() {
         .iter()
         .find(|f| f.encoding.contains_key("None"));
     assert!(purpose.is_some_and(|f| !f.nullable), "{purpose:?}");
+}
+
+/// Text that the model takes is what the file has, whatever else it looks like.
+#[test]
+fn a_reference_does_not_drift_against_itself_where_texts_look_like_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = root().join("tests/fixtures/columns_onehot_logreg");
+    let text = std::fs::read_to_string(folder.join("inputs.csv")).expect("the rows");
+    for (index, cells) in [["007", "012", "0130"], ["True", "False", "True"], ["1.0", "2.50", "NA"]]
+        .iter()
+        .enumerate()
+    {
+        let changed: Vec<String> = text
+            .lines()
+            .enumerate()
+            .map(|(row, line)| match (row, line.split_once(',')) {
+                (1.., Some((_, rest))) => format!("{},{rest}", cells[row % 3]),
+                _ => line.to_owned(),
+            })
+            .collect();
+        let data = written("texts.csv", &changed.join("\n"));
+        let packed = PackOptions {
+            output: dir.path().join(format!("{index}.wasm")),
+            data: Some(data.clone()),
+            ..options(&folder.join("model.onnx"), "texts", WasiVersion::V0_3)
+        };
+        let report = pack(&packed, &Silent).unwrap_or_else(|e| panic!("{e:#}"));
+        let plans = &report.manifest.features[0].categories;
+        for cell in cells {
+            assert!(plans.contains(&Category::Name((*cell).into())), "{cell}: {plans:?}");
+        }
+        let found = std::process::Command::new(crate::support::program("modelet"))
+            .args([Path::new("drift"), &packed.output, &data, Path::new("--json")])
+            .output()
+            .expect("modelet runs");
+        let report: serde_json::Value = serde_json::from_slice(&found.stdout).expect("a report");
+        assert_eq!(
+            report["features"][0]["drift"]["psi"], 0.0,
+            "{cells:?}: {}",
+            report["features"][0]
+        );
+        assert_eq!(report["features"][0]["quality"]["unseen"]["count"], 0);
+    }
+}
+
+#[test]
+fn all_columns_without_a_code_are_named_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = PackOptions {
+        output: dir.path().join("out.wasm"),
+        signature: None,
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let error = format!("{:#}", pack(&options, &Silent).expect_err("there are words"));
+    assert!(
+        error.contains("\"home_ownership\"") && error.contains("\"region\""),
+        "{error}"
+    );
 }
 
 #[test]

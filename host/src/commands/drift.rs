@@ -4,11 +4,10 @@
 use super::Status;
 use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
-use crate::data::{Cell, Format, Reader, not_an_input};
+use crate::data::{Format, Reader, is_standard, not_an_input};
 use crate::monitor::html::{self, ReportContext};
-use crate::monitor::performance::{Assessment, cells};
+use crate::monitor::performance::{Assessment, cells, complete_verdict, read_label};
 use crate::monitor::span;
-use crate::monitor::status;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
 use anyhow::{Context, anyhow, bail};
@@ -23,6 +22,10 @@ use std::fmt::Write;
 const FAULTS_TOLD: usize = 5;
 
 pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
+    let page_printed = args.html.as_deref().is_some_and(is_standard);
+    if page_printed && args.json {
+        bail!("--html - and --json both write to standard output");
+    }
     if let Some(html) = &args.html {
         not_an_input(html, [args.model.as_path(), &args.rows])?;
     }
@@ -83,13 +86,13 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         &thresholds,
     );
     let performance = judge.map(|judge| Assessment::new(&judge, &sums, manifest));
-    if let (Some(label), Some(performance)) = (&args.label, &performance) {
-        if report.rows > 0 && performance.measured.labelled == 0 {
-            bail!("{}: no accepted row has a label in the column {label:?}", named());
-        }
-        performance.add_to_verdict(&mut report);
+    if let (Some(label), Some(performance)) = (&args.label, &performance)
+        && report.rows > 0
+        && performance.measured.labelled == 0
+    {
+        bail!("{}: no accepted row has a label in the column {label:?}", named());
     }
-    status::add_rejections(&mut report);
+    complete_verdict(&mut report, performance.as_ref());
     if let Some(path) = &args.html {
         let context = ReportContext {
             manifest: Some(manifest),
@@ -98,13 +101,19 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
             made: Some(&span::rfc3339(span::now())),
             performance: performance.as_ref(),
         };
-        std::fs::write(path, html::render(&report, &context)).with_context(|| path.display().to_string())?;
-        output.status(format!("the report is in {}", path.display()));
+        let page = html::render(&report, &context);
+        if page_printed {
+            output.print(page)?;
+        } else {
+            std::fs::write(path, page).with_context(|| path.display().to_string())?;
+            output.status(format!("the report is in {}", path.display()));
+        }
     }
     let (drifted, none) = (report.state == State::Drifted, report.rows == 0);
     let found = Found { report, performance };
     match args.json {
         true => output.print_json(&found)?,
+        false if page_printed => {}
         false => output.print(text(&found, manifest, output))?,
     }
     if none {
@@ -131,12 +140,13 @@ fn add(counts: &mut Counts, observation: &Observation) {
 
 fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observation) -> anyhow::Result<()> {
     for (row, value) in chunk.ids.iter().enumerate() {
-        if observation.status.get(row) != Some(&0) || matches!(value.cell(), Cell::Missing) {
+        if observation.status.get(row) != Some(&0) {
             continue;
         }
-        let truth = judge
-            .read_text(&value.cell().to_string())
-            .map_err(|what| anyhow!("row {}, label: {what}", chunk.first + row as u64))?;
+        let read = read_label(judge, value.cell());
+        let Some(truth) = read.map_err(|what| anyhow!("row {}, label: {what}", chunk.first + row as u64))? else {
+            continue;
+        };
         let predicted = Predicted {
             class: observation.labels[row],
             score: observation.scores[row],
@@ -165,10 +175,9 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
     );
     let _ = writeln!(
         text,
-        "  {} held against {} of the reference; {} rejected",
+        "  {} held against {} of the reference",
         count(report.rows, "row"),
-        count(report.reference_rows, "row"),
-        report.rejected
+        count(report.reference_rows, "row")
     );
     for fault in report.faults.iter().take(FAULTS_TOLD) {
         let what = fault.feature.as_deref().unwrap_or("the row");

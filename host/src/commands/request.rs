@@ -19,6 +19,7 @@ pub enum Value {
     Integer(i64),
     Number(f64),
     Text(String),
+    Csv(String),
 }
 
 impl Value {
@@ -29,6 +30,7 @@ impl Value {
             Value::Integer(value) => Cell::Integer(*value),
             Value::Number(value) => Cell::Number(*value),
             Value::Text(text) => Cell::Text(text),
+            Value::Csv(text) => Cell::Csv(text),
         }
     }
 }
@@ -40,7 +42,8 @@ impl From<Cell<'_>> for Value {
             Cell::Boolean(value) => Value::Boolean(value),
             Cell::Integer(value) => Value::Integer(value),
             Cell::Number(value) => Value::Number(value),
-            Cell::Text(_) | Cell::Csv(_) | Cell::Other(_) => Value::Text(cell.to_string()),
+            Cell::Csv(text) => Value::Csv(text.into()),
+            Cell::Text(_) | Cell::Other(_) => Value::Text(cell.to_string()),
         }
     }
 }
@@ -383,7 +386,7 @@ mod tests {
         ];
         let (body, ids) = body(Format::Csv, &names, &rows);
         assert_eq!(body, "\"c, d\",x,b\nNone,,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
-        assert_eq!(ids, [Value::Text("007".into()), Value::Missing]);
+        assert_eq!(ids, [Value::Csv("007".into()), Value::Missing]);
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl<'a> CsvReader<'a> {
                     line: position.map_or(line, csv::Position::line),
                     expected: self.columns.len(),
                     got: self.record.len(),
+                    lines: self.record.iter().any(|cell| cell.contains('\n')),
                 },
             ));
         }

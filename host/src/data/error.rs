@@ -44,6 +44,9 @@ pub enum DataErrorKind {
         expected: usize,
         /// Cells of the row.
         got: usize,
+        /// Whether a cell goes over several lines, as a quote that is not
+        /// closed makes it.
+        lines: bool,
     },
     /// The file is not UTF-8 from this line on.
     NotUtf8 {
@@ -140,10 +143,17 @@ impl fmt::Display for DataError {
                 line,
                 expected,
                 got,
-            } => write!(
-                f,
-                "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
-            ),
+                lines,
+            } => {
+                write!(
+                    f,
+                    "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
+                )?;
+                match lines {
+                    true => f.write_str(", one of which goes over several lines: is a quote not closed?"),
+                    false => Ok(()),
+                }
+            }
             DataErrorKind::NotUtf8 { line } => {
                 write!(
                     f,

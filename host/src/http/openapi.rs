@@ -180,6 +180,7 @@ fn paths(manifest: &Manifest, example: &Map<String, Value>) -> Value {
 
 fn schemas(manifest: &Manifest, example: &Map<String, Value>) -> Value {
     let id = json!({ "type": "string", "description": "The request's id, repeated in the answer" });
+    let asked_id = json!({ "type": ["string", "number"], "description": "Repeated in the answer, as text" });
     let prediction = prediction(manifest);
     let mut answer = prediction.clone();
     answer.extend(tail(&id));
@@ -202,14 +203,14 @@ fn schemas(manifest: &Manifest, example: &Map<String, Value>) -> Value {
         "Features": features(manifest, example),
         "Request": {
             "type": "object",
-            "properties": { "features": reference("Features"), "id": id },
+            "properties": { "features": reference("Features"), "id": asked_id },
             "required": ["features"],
         },
         "BatchRequest": {
             "type": "object",
             "properties": {
                 "instances": { "type": "array", "items": reference("Features"), "minItems": 1 },
-                "id": id,
+                "id": asked_id,
             },
             "required": ["instances"],
         },

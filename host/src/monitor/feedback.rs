@@ -1,9 +1,13 @@
 //! `POST /feedback`: what predictions turned out to be.
 
 use modelet::drift::truth::{Judge, Predicted, Truth};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The most labels of one request.
 pub const LABELS_MAX: usize = 100_000;
@@ -12,7 +16,9 @@ pub const LABELS_MAX: usize = 100_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The prediction's id: the one in its answer.
+    /// The prediction's id: the one in its answer, or the integer that it was
+    /// called by.
+    #[serde(deserialize_with = "read_id")]
     pub id: String,
     /// The row, from 0, where the prediction was a batch.
     #[serde(default)]
@@ -38,31 +44,13 @@ impl Feedback {
     pub fn read(body: &[u8]) -> Result<Feedback, String> {
         const EXPECTED: &str =
             "expected {\"id\": ..., \"label\": ...} or {\"feedback\": [{\"id\": ..., \"label\": ...}, ...]}";
-        let value: Value = serde_json::from_slice(body).map_err(|e| format!("{EXPECTED}: {e}"))?;
-        let Value::Object(mut members) = value else {
-            return Err(EXPECTED.into());
-        };
-        let Some(list) = members.remove("feedback") else {
-            let entry = serde_json::from_value(Value::Object(members)).map_err(|e| format!("{EXPECTED}: {e}"))?;
-            return Ok(Feedback::One(entry));
-        };
-        if let Some(name) = members.keys().next() {
-            return Err(format!("{EXPECTED}: unknown member {name:?}"));
+        let wrong = |e| format!("{EXPECTED}: {e}");
+        let Object(Which { feedback }) = serde_json::from_slice(body).map_err(wrong)?;
+        match feedback {
+            None => serde_json::from_slice(body).map(|Object(entry)| Feedback::One(entry)),
+            Some(_) => serde_json::from_slice(body).map(|Object(Several { feedback })| Feedback::Many(feedback.0)),
         }
-        let Value::Array(list) = list else {
-            return Err(EXPECTED.into());
-        };
-        if list.len() > LABELS_MAX {
-            return Err(format!(
-                "at most {LABELS_MAX} labels are accepted in a request but got {}",
-                list.len()
-            ));
-        }
-        let entries = list
-            .into_iter()
-            .enumerate()
-            .map(|(index, entry)| serde_json::from_value(entry).map_err(|e| format!("feedback[{index}]: {e}")));
-        entries.collect::<Result<_, _>>().map(Feedback::Many)
+        .map_err(wrong)
     }
 
     /// The labels.
@@ -71,6 +59,104 @@ impl Feedback {
             Feedback::One(entry) => std::slice::from_ref(entry),
             Feedback::Many(entries) => entries,
         }
+    }
+}
+
+/// Tells one label from several.
+#[derive(Deserialize)]
+struct Which {
+    feedback: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    feedback: Entries,
+}
+
+struct Entries(Vec<Entry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Entries, D::Error> {
+        source.deserialize_seq(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of labels")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Entries, A::Error> {
+        let mut entries = Vec::new();
+        loop {
+            let index = entries.len();
+            match items.next_element() {
+                Ok(None) => return Ok(Entries(entries)),
+                Ok(Some(_)) if index == LABELS_MAX => {
+                    return Err(de::Error::custom(format_args!(
+                        "at most {LABELS_MAX} labels are accepted in a request"
+                    )));
+                }
+                Ok(Some(Object(entry))) => entries.push(entry),
+                Err(e) => return Err(de::Error::custom(format_args!("feedback[{index}]: {e}"))),
+            }
+        }
+    }
+}
+
+/// What is written as an object; derived code would take an array of the
+/// members, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Object<T>, D::Error> {
+        source.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+/// An id as predictions take it: text, or an integer for its digits.
+fn read_id<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    source.deserialize_any(IdVisitor)
+}
+
+struct IdVisitor;
+
+impl Visitor<'_> for IdVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the id of a prediction, text or an integer")
+    }
+
+    fn visit_str<E>(self, id: &str) -> Result<String, E> {
+        Ok(id.to_owned())
+    }
+
+    fn visit_u64<E>(self, id: u64) -> Result<String, E> {
+        Ok(id.to_string())
+    }
+
+    fn visit_i64<E>(self, id: i64) -> Result<String, E> {
+        Ok(id.to_string())
     }
 }
 
@@ -234,14 +320,28 @@ mod tests {
         assert_eq!((one.entries().len(), one.entries()[0].row), (1, 0));
         let many = Feedback::read(br#"{"feedback": [{"id": "a", "row": 3, "label": "x"}, {"id": "b", "label": 0.5}]}"#);
         assert_eq!(many.unwrap().entries()[0].row, 3);
+        let numbered = Feedback::read(br#"{"id": 7, "label": 1}"#).unwrap();
+        assert_eq!(numbered.entries()[0].id, "7");
         for (body, error) in [
             ("", "expected {\"id\""),
             ("[]", "expected {\"id\""),
             ("{\"id\": \"a\"}", "missing field `label`"),
-            ("{\"id\": 7, \"label\": 1}", "invalid type"),
+            ("{\"id\": 7.5, \"label\": 1}", "invalid type: floating point `7.5`"),
+            ("{\"id\": null, \"label\": 1}", "invalid type: null"),
+            ("[\"a\", 0, 1]", "invalid type: sequence, expected an object"),
+            ("{\"id\": \"a\", \"id\": \"b\", \"label\": 1}", "duplicate field `id`"),
+            (
+                "{\"feedback\": [{\"id\": \"a\", \"label\": 1, \"label\": 0}]}",
+                "feedback[0]: duplicate field `label`",
+            ),
+            ("{\"feedback\": [], \"feedback\": []}", "duplicate field `feedback`"),
+            (
+                "{\"feedback\": [{\"id\": \"a\", \"label\": 1}, [\"a\", 0, 1]]}",
+                "feedback[1]: invalid type: sequence, expected an object",
+            ),
             ("{\"id\": \"a\", \"label\": 1, \"extra\": 1}", "unknown field `extra`"),
             ("{\"feedback\": 1}", "expected {\"id\""),
-            ("{\"feedback\": [], \"id\": 1}", "unknown member \"id\""),
+            ("{\"feedback\": [], \"id\": 1}", "unknown field `id`"),
             (
                 "{\"feedback\": [{\"id\": \"a\"}]}",
                 "feedback[0]: missing field `label`",

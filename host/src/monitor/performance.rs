@@ -2,10 +2,11 @@
 //! the shipped rules would find them bad.
 
 use super::rules::{self, Kind, Outcome, Rule};
-use crate::output::count;
+use crate::data::Cell;
+use crate::output::{count, percent, thousands};
 use modelet::drift::report::Report;
 use modelet::drift::stats;
-use modelet::drift::truth::{Judge, Metric, Performance, Sums};
+use modelet::drift::truth::{Judge, Metric, Performance, Sums, Truth};
 use modelet::signature::Manifest;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,16 +37,58 @@ impl Assessment {
         self.worse.is_some()
     }
 
-    /// Says in the report's verdict that performance is worse, if it is.
-    pub fn add_to_verdict(&self, report: &mut Report) {
-        let Some(name) = &self.worse else { return };
+    /// That performance is worse, in a sentence, if it is.
+    pub fn sentence(&self) -> Option<String> {
+        let name = self.worse.as_ref()?;
         let metric = &self.measured.metrics[name];
         let rows = count(metric.rows, "labelled row");
-        report.verdict += &format!(" Performance is worse: {name} {:.4} on {rows}", metric.value);
-        if let Some(baseline) = metric.baseline {
-            report.verdict += &format!(", {baseline:.4} at the baseline");
-        }
-        report.verdict.push('.');
+        let baseline = match metric.baseline {
+            Some(baseline) => format!(", {baseline:.4} at the baseline"),
+            None => String::new(),
+        };
+        Some(format!(
+            "Performance is worse: {name} {:.4} on {rows}{baseline}.",
+            metric.value
+        ))
+    }
+}
+
+/// The label in a cell of a table; none where it is missing.
+///
+/// # Errors
+/// When it is none of the model's; the text says what is expected.
+pub fn read_label(judge: &Judge, cell: Cell<'_>) -> Result<Option<Truth>, String> {
+    if cell == Cell::Missing {
+        return Ok(None);
+    }
+    judge
+        .read_text(&cell.to_string())
+        .map(Some)
+        .or_else(|what| match cell.narrow() {
+            Cell::Missing => Ok(None),
+            narrow => judge.read_text(&narrow.to_string()).map(Some).map_err(|_| what),
+        })
+}
+
+/// Says in the report's verdict what it does not know of: that performance is
+/// worse, and that rows were rejected, which are no part of what it says of the
+/// columns.
+pub fn complete_verdict(report: &mut Report, performance: Option<&Assessment>) {
+    let rejected = (report.rejected > 0).then(|| {
+        let all = report.rows + report.rejected;
+        format!(
+            "{} of {} rejected ({}).",
+            thousands(report.rejected),
+            count(all, "row"),
+            percent(report.rejected as f64 / all as f64)
+        )
+    });
+    for sentence in [performance.and_then(Assessment::sentence), rejected]
+        .into_iter()
+        .flatten()
+    {
+        report.verdict.push(' ');
+        report.verdict += &sentence;
     }
 }
 

@@ -4,12 +4,12 @@
 use super::alerts::AlertReport;
 use super::config::duration_text;
 use super::observed::Traffic;
-use super::performance::{Assessment, metric_values};
+use super::performance::{Assessment, complete_verdict, metric_values};
 use super::rules;
 use super::span;
 use super::store::Result;
 use super::watch::{Watched, trusted};
-use crate::output::{count, thousands};
+use crate::output::percent;
 use modelet::drift::report::{QualityState, Report, State, Thresholds, Window};
 use modelet::drift::truth::{self, Estimate, Sums};
 use serde::Serialize;
@@ -118,29 +118,12 @@ pub struct SourceStatus {
     pub included: bool,
 }
 
-/// Says in the report's verdict how many rows were rejected, if any were: they
-/// are no part of what it says of the columns.
-pub fn add_rejections(report: &mut Report) {
-    if report.rejected > 0 {
-        let all = report.rows + report.rejected;
-        let percent = (report.rejected as f64 / all as f64 * 1e4).round() / 1e2;
-        report.verdict += &format!(
-            " {} of {} rejected ({percent} %).",
-            thousands(report.rejected),
-            count(all, "row")
-        );
-    }
-}
-
 /// Names the sources whose counts are a sample, where there are any.
 fn sampled(sources: &[SourceStatus]) -> Option<String> {
     let told: Vec<String> = sources
         .iter()
         .filter(|source| source.included && source.sample < 1.0)
-        .map(|source| {
-            let percent = (source.sample * 1e4).round() / 1e2;
-            format!("{percent} % of the requests of {}", source.source)
-        })
+        .map(|source| format!("{} of the requests of {}", percent(source.sample), source.source))
         .collect();
     let counted = told.join(", ");
     (!told.is_empty()).then(|| format!("Counts are of a sample: {counted}."))
@@ -318,10 +301,7 @@ impl Watched {
         };
         let performance = self.performance(&sums, window.to, host_rows, counts.columns.last())?;
         // Labels are those of all sources together.
-        if source.is_none() {
-            performance.assessed.add_to_verdict(&mut report);
-        }
-        add_rejections(&mut report);
+        complete_verdict(&mut report, source.is_none().then_some(&performance.assessed));
         if let Some(sentence) = sampled(&sources) {
             report.verdict = format!("{} {sentence}", report.verdict);
         }

@@ -3,11 +3,16 @@
 
 use super::onnx;
 use super::overrides::Overrides;
-use crate::data::{Cell, Column, Table, Values, known};
+use crate::data::{Cell, Column, Table, Values, typed};
 use modelet::drift::Bins;
 use modelet::signature::{Category, Column as Monitored, Feature, FeatureType, Input, Range};
 use modelet::tensor::Dtype;
 use std::collections::HashMap;
+
+/// Columns told of that are wrong.
+const WRONG_TOLD: usize = 5;
+/// Told once, after all columns that it is for.
+const ENCODING_HINT: &str = "; give an \"encoding\" in the signature if these are categories";
 
 /// An input as the graph declares it.
 #[derive(Clone, Debug)]
@@ -142,6 +147,7 @@ pub fn derive(
     let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
     let mut features = Vec::with_capacity(names.len());
     let mut columns = Vec::with_capacity(names.len());
+    let mut wrong = Vec::new();
     for (name, (input, column)) in names.into_iter().zip(places) {
         let values = match (data, by_name.get(name.as_str())) {
             (None, _) => None,
@@ -156,9 +162,27 @@ pub fn derive(
             }
         };
         let dtype = inputs[input as usize].dtype;
-        let (feature, monitored) = feature(name, dtype, (input, column), values, overrides)?;
-        features.push(feature);
-        columns.push(monitored);
+        match feature(name, dtype, (input, column), values, overrides) {
+            Ok((feature, monitored)) => {
+                features.push(feature);
+                columns.push(monitored);
+            }
+            Err(what) => wrong.push(what),
+        }
+    }
+    if !wrong.is_empty() {
+        let hint = match wrong.iter().any(|what| what.ends_with(ENCODING_HINT)) {
+            true => ENCODING_HINT,
+            false => "",
+        };
+        let more = match wrong.len().saturating_sub(WRONG_TOLD) {
+            0 => String::new(),
+            more => format!("; {more} more"),
+        };
+        let told: Vec<&str> = (wrong.iter().take(WRONG_TOLD))
+            .map(|what| what.strip_suffix(ENCODING_HINT).unwrap_or(what))
+            .collect();
+        return Err(format!("{}{more}{hint}", told.join("; ")));
     }
     Ok(Derived {
         features,
@@ -229,12 +253,15 @@ fn feature(
 ) -> Result<(Feature, Monitored), String> {
     let given = overrides.feature(&name);
     let encoding = given.map(|g| g.encoding.clone()).unwrap_or_default();
+    let narrow = values.filter(|_| dtype != Dtype::String).map(Values::narrow);
     let derived = match dtype {
         Dtype::String => FeatureType::Category,
         Dtype::Bool => FeatureType::Boolean,
         Dtype::Int64 | Dtype::Int32 | Dtype::Uint8 | Dtype::Int8 => FeatureType::Integer,
         Dtype::Float32 | Dtype::Float64 if !encoding.is_empty() => FeatureType::Category,
-        Dtype::Float32 | Dtype::Float64 if matches!(values, Some(Values::Boolean(_))) => FeatureType::Boolean,
+        Dtype::Float32 | Dtype::Float64 if matches!(narrow.as_deref(), Some(Values::Boolean(_))) => {
+            FeatureType::Boolean
+        }
         Dtype::Float32 | Dtype::Float64 => FeatureType::Number,
     };
     let kind = given.and_then(|g| g.kind).unwrap_or(derived);
@@ -245,7 +272,7 @@ fn feature(
         ));
     }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
-    let cell_of = |row: usize| values.map_or(Cell::Missing, |v| known(v.get(row), dtype, &encoding, &categories));
+    let cell_of = |row: usize| values.map_or(Cell::Missing, |v| typed(v.get(row), dtype, &encoding, &categories));
     let missing = (0..values.map_or(0, Values::len)).any(|row| matches!(cell_of(row), Cell::Missing));
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
     let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);
@@ -309,16 +336,18 @@ fn feature(
         }
         Monitored::new(&name, Bins::from_categories(frequent))
     } else {
-        let numbers = match values {
+        let numbers = match &narrow {
             None => Vec::new(),
-            Some(values) => values.numbers().ok_or_else(|| {
-                let text = (0..values.len()).find_map(|row| match values.get(row) {
-                    Cell::Text(text) if text.trim().parse::<f64>().is_err() => Some(format!("{text:?} in row {}", row + 1)),
+            Some(narrow) => narrow.numbers().ok_or_else(|| {
+                let text = (0..narrow.len()).find_map(|row| match cell_of(row) {
+                    Cell::Text(text) if text.trim().parse::<f64>().is_err() => {
+                        Some(format!("{text:?} in row {}", row + 1))
+                    }
                     _ => None,
                 });
                 wrong(format!(
-                    "the model takes numbers, but the data have {}; give an \"encoding\" in the signature if these are categories",
-                    text.unwrap_or_else(|| values.kind().to_owned())
+                    "the model takes numbers, but the data have {}{ENCODING_HINT}",
+                    text.unwrap_or_else(|| narrow.kind().to_owned())
                 ))
             })?,
         };

@@ -1,7 +1,7 @@
 //! Rows of data as requests, and the component's answers to them.
 
 use super::snapshot::Loaded;
-use crate::data::{Cell, Table, known};
+use crate::data::{Cell, Table, typed};
 use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;
@@ -38,7 +38,7 @@ pub fn request(manifest: &Manifest, data: Option<&Table>, row: usize) -> String 
         match data.map(|table| table.column(&feature.name)) {
             Some(column) => {
                 let cell = column.map_or(Cell::Missing, |column| column.values.get(row));
-                let cell = known(cell, dtype, &feature.encoding, &feature.categories);
+                let cell = typed(cell, dtype, &feature.encoding, &feature.categories);
                 value(&mut out, feature, dtype, cell);
             }
             None => synthetic(&mut out, feature, dtype, row, index),
@@ -84,7 +84,7 @@ pub fn tensors(
             let cell = column.map_or(Cell::Missing, |column| {
                 column.values.get(row % column.values.len().max(1))
             });
-            let cell = known(cell, input.dtype, &feature.encoding, &feature.categories);
+            let cell = typed(cell, input.dtype, &feature.encoding, &feature.categories);
             let number = match cell {
                 Cell::Integer(value) => value as f64,
                 Cell::Number(value) => value,
@@ -115,16 +115,8 @@ fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
     match cell {
         Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
-        // Numbers of a column in which something else is, too.
-        Cell::Text(text) | Cell::Csv(text)
-            if dtype != Dtype::String
-                && feature.kind != FeatureType::Category
-                && let Some(number) = text.trim().parse().ok().filter(|number: &f64| number.is_finite()) =>
-        {
-            json::f64(out, number);
-        }
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
-        // A column of text whose cells look like something else.
+        // A column that is typed in the file, where the model takes text.
         cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
         Cell::Boolean(value) if feature.kind == FeatureType::Boolean => {
             out.extend_from_slice(if value { b"true" } else { b"false" });
@@ -365,7 +357,7 @@ pub fn compare(
         for row in 0..rows {
             let cell = column.values.get(row);
             let Some(entry) = &answers.entries[row] else {
-                if !matches!(cell, Cell::Missing) {
+                if cell.narrow() != Cell::Missing {
                     count += 1;
                     if wrong.len() < TOLD_MAX {
                         wrong.push(format!(
@@ -381,8 +373,8 @@ pub fn compare(
             good += 1;
             let difference = match place {
                 Place::Prediction if !labels.is_empty() => label_difference(&entry["prediction"], labels, cell),
-                Place::Prediction => difference(entry["prediction"].as_f64(), cell),
-                Place::Score(i) => difference(got.get(*i).copied(), cell),
+                Place::Prediction => difference(entry["prediction"].as_f64(), cell.narrow()),
+                Place::Score(i) => difference(got.get(*i).copied(), cell.narrow()),
             };
             match difference {
                 Some(difference) if difference <= tolerance => largest = largest.max(difference),
@@ -425,12 +417,14 @@ enum Place {
 
 /// 0 for the same label.
 fn label_difference(got: &Value, labels: &Labels, cell: Cell<'_>) -> Option<f64> {
-    let same = match (labels, cell) {
-        (Labels::Int64(_), Cell::Integer(label)) => got.as_i64() == Some(label),
-        (Labels::Int64(_), Cell::Number(label)) => got.as_f64() == Some(label),
-        (Labels::Int64(_), Cell::Boolean(label)) => got.as_i64() == Some(i64::from(label)),
-        (Labels::String(_), cell) => got.as_str() == Some(&cell.to_string()),
-        _ => false,
+    let same = match labels {
+        Labels::String(_) => got.as_str() == Some(&cell.to_string()),
+        Labels::Int64(_) => match cell.narrow() {
+            Cell::Integer(label) => got.as_i64() == Some(label),
+            Cell::Number(label) => got.as_f64() == Some(label),
+            Cell::Boolean(label) => got.as_i64() == Some(i64::from(label)),
+            _ => false,
+        },
     };
     same.then_some(0.0)
 }

@@ -361,7 +361,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
             "Label",
             object(
                 json!({
-                    "id": described(text(), "The prediction's id"),
+                    "id": described(json!({ "type": ["string", "integer"] }), "The prediction's id"),
                     "row": described(count(), "The row, from 0, where the prediction was a batch"),
                     "label": described(label, "What it turned out to be"),
                 }),
