@@ -20,7 +20,8 @@ impl Rows {
         Rows::read(&root().join("examples/credit/reference.csv"))
     }
 
-    fn read(path: &Path) -> Rows {
+    /// Rows of a file.
+    pub fn read(path: &Path) -> Rows {
         let mut reader = csv::Reader::from_path(path).expect("the rows are there");
         let headers = reader.headers().expect("there is a header").clone();
         Rows {
