@@ -7,13 +7,11 @@
 //!
 //! # What a CSV cell is
 //! CSV has no types: a cell is what takes it makes of it. A model's text is the
-//! cell as it stands (`007` keeps its zeros); elsewhere [`typed`] and
-//! [`Cell::narrow`] give it the narrowest type that it fits: boolean (`true`,
-//! `True`, `TRUE`, …), integer, number, else text. [`Values::narrow`] does so for
-//! a column. An integer too large for 64 bits is text, because a number would
-//! lose digits. As for pandas, a cell is missing when it is empty or one of
-//! [`MISSING`] (among texts these may be categories, which [`known`] decides),
-//! and a column without a name is called `Unnamed: 0` by its place.
+//! cell as it stands (`007` keeps its zeros), and [`typed`] reads the others as
+//! the component does. Where there is no feature, [`Cell::narrow`] gives it the
+//! narrowest type that it fits. As for pandas, a cell is missing when it is empty
+//! or one of [`MISSING`] (among texts these may be categories, which [`known`]
+//! decides), and a column without a name is called `Unnamed: 0` by its place.
 
 mod csv;
 mod error;
@@ -25,9 +23,8 @@ pub use error::{DataError, DataErrorKind};
 pub use writer::{Field, FieldType, Writer};
 
 use crate::output::{Progress, Unit};
-use modelet::signature::Category;
+use modelet::signature::{Category, FeatureType};
 use modelet::tensor::Dtype;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -226,17 +223,6 @@ impl Values {
         self.len() == 0
     }
 
-    /// What the values are, in words.
-    pub fn kind(&self) -> &str {
-        match self {
-            Values::Number(_) => "numbers",
-            Values::Integer(_) => "integers",
-            Values::Boolean(_) => "booleans",
-            Values::Text(_) | Values::Csv(_) => "text",
-            Values::Other { name, .. } => name,
-        }
-    }
-
     /// The value of a row; missing beyond the last.
     pub fn get(&self, row: usize) -> Cell<'_> {
         match self {
@@ -255,27 +241,15 @@ impl Values {
         }
     }
 
-    /// The column with the narrowest type that all cells have, if they are of a
-    /// CSV file; else as it is.
-    pub fn narrow(&self) -> Cow<'_, Values> {
+    /// Whether the values are booleans, all that are not missing.
+    pub fn are_booleans(&self) -> bool {
         match self {
-            Values::Csv(cells) => Cow::Owned(cells.narrow()),
-            values => Cow::Borrowed(values),
-        }
-    }
-
-    /// The column as binary64, booleans as 0 and 1, missing values as NaN;
-    /// `None` for text, and for cells of a CSV file that are not narrowed.
-    pub fn numbers(&self) -> Option<Vec<f64>> {
-        match self {
-            Values::Number(v) => Some(v.clone()),
-            Values::Integer(v) => Some(v.iter().map(|v| v.map_or(f64::NAN, |v| v as f64)).collect()),
-            Values::Boolean(v) => Some(
-                v.iter()
-                    .map(|v| v.map_or(f64::NAN, |v| f64::from(u8::from(v))))
-                    .collect(),
-            ),
-            Values::Text(_) | Values::Csv(_) | Values::Other { .. } => None,
+            Values::Boolean(_) => true,
+            Values::Csv(cells) => {
+                let mut given = cells.iter().filter(|cell| !is_missing(cell)).peekable();
+                given.peek().is_some() && given.all(|cell| boolean(cell).is_some())
+            }
+            _ => false,
         }
     }
 }
@@ -555,12 +529,28 @@ pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>,
     }
 }
 
-/// A cell with the type that its feature gives it: text where the model takes
-/// text or the text has a code, else as [`Cell::narrow`] has it.
-pub fn typed<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
-    match known(cell, dtype, encoding, categories) {
-        Cell::Csv(text) if dtype == Dtype::String || encoding.contains_key(text) => Cell::Text(text),
-        cell => cell.narrow(),
+/// A cell with the type that its feature gives it, as the component reads CSV:
+/// text where the model takes text or the text has a code, else a number, a
+/// boolean where the feature is one, or text that is neither.
+pub fn typed<'a>(
+    cell: Cell<'a>,
+    kind: FeatureType,
+    dtype: Dtype,
+    encoding: &BTreeMap<String, f64>,
+    categories: &[Category],
+) -> Cell<'a> {
+    let text = match known(cell, dtype, encoding, categories) {
+        Cell::Csv(text) => text,
+        cell => return cell,
+    };
+    if dtype == Dtype::String || encoding.contains_key(text) {
+        return Cell::Text(text);
+    }
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_nan() => Cell::Missing,
+        Ok(number) => Cell::Number(number),
+        Err(_) if kind == FeatureType::Boolean => boolean(text).map_or(Cell::Text(text), Cell::Boolean),
+        Err(_) => Cell::Text(text),
     }
 }
 
@@ -597,51 +587,16 @@ impl CsvCells {
         Some(&self.text[start..end])
     }
 
-    fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+    fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.ends.len()).filter_map(|row| self.get(row))
     }
-
-    /// The cells with the narrowest type that all of them have.
-    fn narrow(&self) -> Values {
-        let cells = self.iter().map(|cell| (!is_missing(cell)).then_some(cell));
-        if cells.clone().flatten().next().is_none() {
-            return Values::Number(vec![f64::NAN; self.ends.len()]);
-        }
-        if let Some(v) = all(cells.clone(), boolean) {
-            return Values::Boolean(v);
-        }
-        if let Some(v) = all(cells.clone(), |cell| cell.trim().parse().ok()) {
-            return Values::Integer(v);
-        }
-        if let Some(v) = all(cells, |cell| number(cell.trim())) {
-            return Values::Number(v.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect());
-        }
-        // Among texts, `None` or `NA` may well be a category: its feature decides.
-        Values::Text(
-            self.iter()
-                .map(|cell| (!cell.is_empty()).then(|| cell.to_owned()))
-                .collect(),
-        )
-    }
-}
-
-fn all<'a, T>(
-    cells: impl Iterator<Item = Option<&'a str>>,
-    parse: impl Fn(&'a str) -> Option<T>,
-) -> Option<Vec<Option<T>>> {
-    cells
-        .map(|cell| match cell {
-            None => Some(None),
-            Some(cell) => parse(cell).map(Some),
-        })
-        .collect()
 }
 
 fn boolean(cell: &str) -> Option<bool> {
-    match cell {
-        "true" | "True" | "TRUE" => Some(true),
-        "false" | "False" | "FALSE" => Some(false),
-        _ => None,
+    let is = |word: &str| cell.trim().eq_ignore_ascii_case(word);
+    match (is("true"), is("false")) {
+        (false, false) => None,
+        (yes, _) => Some(yes),
     }
 }
 
@@ -655,7 +610,8 @@ fn number(cell: &str) -> Option<f64> {
     Some(value)
 }
 
-fn is_integer(text: &str) -> bool {
+/// Whether a text is an integer, of any length.
+pub fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
@@ -687,29 +643,38 @@ mod tests {
     }
 
     #[test]
-    fn a_csv_column_has_the_narrowest_type_of_its_cells() {
-        struct Case(&'static str, Values);
-        let nan = f64::NAN;
-        for Case(cells, expected) in [
-            Case("1 -2 +3", Values::Integer(vec![Some(1), Some(-2), Some(3)])),
-            Case("1 _ 3", Values::Integer(vec![Some(1), None, Some(3)])),
-            Case("1 2.5 NaN", Values::Number(vec![1.0, 2.5, nan])),
-            Case("1e3 .5 -inf", Values::Number(vec![1000.0, 0.5, f64::NEG_INFINITY])),
-            Case("True FALSE NA", Values::Boolean(vec![Some(true), Some(false), None])),
-            Case("True 1 0", text(&["True", "1", "0"])),
-            // Its feature says whether this is a category.
-            Case("a null b", text(&["a", "null", "b"])),
-            Case("a _ b", text(&["a", "", "b"])),
-            Case("2024-01-31 _ x", text(&["2024-01-31", "", "x"])),
-            Case("NA <NA> #N/A", Values::Number(vec![nan; 3])),
-            Case(
-                "9007199254740993 1 2",
-                Values::Integer(vec![Some(9007199254740993), Some(1), Some(2)]),
-            ),
-            Case("18446744073709551615 1 2", text(&["18446744073709551615", "1", "2"])),
-            Case("9007199254740993 1.5 2", text(&["9007199254740993", "1.5", "2"])),
-            Case("100000000000000000000 1.5 2", Values::Number(vec![1e20, 1.5, 2.0])),
-            Case("0x10 1 2", text(&["0x10", "1", "2"])),
+    fn a_csv_cell_has_the_narrowest_type_that_it_fits() {
+        for (text, expected) in [
+            ("-2", Cell::Integer(-2)),
+            (" +3", Cell::Integer(3)),
+            ("9007199254740993", Cell::Integer(9007199254740993)),
+            ("1e3", Cell::Number(1000.0)),
+            (".5", Cell::Number(0.5)),
+            ("-inf", Cell::Number(f64::NEG_INFINITY)),
+            ("100000000000000000000", Cell::Number(1e20)),
+            // A number would lose digits.
+            ("18446744073709551615", Cell::Text("18446744073709551615")),
+            ("True", Cell::Boolean(true)),
+            ("FALSE", Cell::Boolean(false)),
+            ("NaN", Cell::Missing),
+            ("<NA>", Cell::Missing),
+            ("null", Cell::Missing),
+            ("0x10", Cell::Text("0x10")),
+            ("2024-01-31", Cell::Text("2024-01-31")),
+        ] {
+            assert_eq!(Cell::Csv(text).narrow(), expected, "{text}");
+        }
+        assert_eq!(Cell::Text("7").narrow(), Cell::Text("7"));
+    }
+
+    #[test]
+    fn a_column_of_booleans_has_nothing_else() {
+        for (cells, expected) in [
+            ("True FALSE NA", true),
+            ("true _ false", true),
+            ("True 1 0", false),
+            ("NA <NA> _", false),
+            ("True x False", false),
         ] {
             // A second column, because a blank line is no row.
             let rows: String = cells
@@ -717,11 +682,7 @@ mod tests {
                 .map(|cell| format!("{},1\n", cell.replace('_', "")))
                 .collect();
             let table = read("t.csv", format!("x,y\n{rows}").as_bytes()).unwrap();
-            assert_eq!(
-                format!("{:?}", table.columns[0].values.narrow()),
-                format!("{expected:?}"),
-                "{cells}"
-            );
+            assert_eq!(table.columns[0].values.are_booleans(), expected, "{cells}");
         }
     }
 
@@ -729,29 +690,42 @@ mod tests {
     fn a_cell_is_what_its_feature_makes_of_it() {
         let none = BTreeMap::new();
         let codes = BTreeMap::from([("NA".to_owned(), 1.0), ("7".to_owned(), 2.0)]);
-        struct Case<'a>(&'a str, Dtype, &'a BTreeMap<String, f64>, Cell<'a>);
-        for Case(text, dtype, encoding, expected) in [
-            Case("007", Dtype::String, &none, Cell::Text("007")),
-            Case("True", Dtype::String, &none, Cell::Text("True")),
-            Case("1.0", Dtype::String, &none, Cell::Text("1.0")),
-            Case("NA", Dtype::String, &none, Cell::Text("NA")),
-            Case("007", Dtype::Float32, &none, Cell::Integer(7)),
-            Case(" 1e5", Dtype::Float32, &none, Cell::Number(1e5)),
-            Case("True", Dtype::Float32, &none, Cell::Boolean(true)),
-            Case("NA", Dtype::Float32, &none, Cell::Missing),
-            Case("seven", Dtype::Float32, &none, Cell::Text("seven")),
-            Case("NA", Dtype::Float32, &codes, Cell::Text("NA")),
-            Case("7", Dtype::Float32, &codes, Cell::Text("7")),
-            Case("8", Dtype::Float32, &codes, Cell::Integer(8)),
+        use FeatureType::{Boolean, Category, Number};
+        let (text, float) = (Dtype::String, Dtype::Float32);
+        struct Case<'a>(&'a str, FeatureType, Dtype, &'a BTreeMap<String, f64>, Cell<'a>);
+        for Case(cell, kind, dtype, encoding, expected) in [
+            Case("007", Category, text, &none, Cell::Text("007")),
+            Case("True", Category, text, &none, Cell::Text("True")),
+            Case("1.0", Category, text, &none, Cell::Text("1.0")),
+            Case("NA", Category, text, &none, Cell::Text("NA")),
+            Case("007", Number, float, &none, Cell::Number(7.0)),
+            Case(" 1e5", Number, float, &none, Cell::Number(1e5)),
+            Case(
+                "18446744073709551615",
+                Number,
+                float,
+                &none,
+                Cell::Number(18446744073709551615.0),
+            ),
+            Case("NA", Number, float, &none, Cell::Missing),
+            Case("seven", Number, float, &none, Cell::Text("seven")),
+            Case("True", Number, float, &none, Cell::Text("True")),
+            Case("True", Boolean, float, &none, Cell::Boolean(true)),
+            Case("0", Boolean, float, &none, Cell::Number(0.0)),
+            Case("yes", Boolean, float, &none, Cell::Text("yes")),
+            Case("NA", Category, float, &codes, Cell::Text("NA")),
+            Case("7", Category, float, &codes, Cell::Text("7")),
+            Case("8", Category, float, &codes, Cell::Number(8.0)),
+            Case("True", Category, float, &codes, Cell::Text("True")),
         ] {
             assert_eq!(
-                typed(Cell::Csv(text), dtype, encoding, &[]),
+                typed(Cell::Csv(cell), kind, dtype, encoding, &[]),
                 expected,
-                "{text} as {dtype}"
+                "{cell} as {dtype}"
             );
         }
         // What is typed in the file stays so.
-        assert_eq!(typed(Cell::Text("7"), Dtype::Float32, &none, &[]), Cell::Text("7"));
+        assert_eq!(typed(Cell::Text("7"), Number, float, &none, &[]), Cell::Text("7"));
     }
 
     #[test]
@@ -763,11 +737,8 @@ mod tests {
         .unwrap();
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["Unnamed: 0", "a, b", "é"]);
-        assert_eq!(*table.columns[1].values.narrow(), text(&["x \"y\"\nz", ""]));
-        assert_eq!(
-            *table.column("é").unwrap().values.narrow(),
-            Values::Integer(vec![Some(1), Some(2)])
-        );
+        assert_eq!(table.columns[1].values.get(0), Cell::Csv("x \"y\"\nz"));
+        assert_eq!(table.column("é").unwrap().values.get(1), Cell::Csv("2"));
         assert_eq!(table.rows(), 2);
         assert_eq!(table.columns[1].values.get(1), Cell::Missing);
     }
@@ -784,7 +755,7 @@ mod tests {
             table.columns[2].values,
             Values::Boolean(vec![Some(true), None, Some(false)])
         );
-        assert_eq!(table.columns[3].values.kind(), "array");
+        assert_eq!(table.columns[3].values.get(1), Cell::Other("array"));
         let ids = read("t.ndjson", b"{\"id\":1}\n{\"id\":18446744073709551615}\n{\"id\":3}\n").unwrap();
         assert_eq!(ids.columns[0].values, text(&["1", "18446744073709551615", "3"]));
     }

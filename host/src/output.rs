@@ -405,6 +405,7 @@ pub fn count(count: u64, noun: &str) -> String {
 pub fn percent(share: f64) -> String {
     match (share * 1e4).round() / 1e2 {
         0.0 if share > 0.0 => "< 0.01 %".into(),
+        100.0 if share < 1.0 => "> 99.99 %".into(),
         rounded => format!("{rounded} %"),
     }
 }
@@ -412,6 +413,12 @@ pub fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_never_all_or_nothing_that_is_not() {
+        let shares = [0.0, 1e-9, 0.125, 0.1234567, 0.999999, 1.0].map(percent);
+        assert_eq!(shares, ["0 %", "< 0.01 %", "12.5 %", "12.35 %", "> 99.99 %", "100 %"]);
+    }
 
     #[test]
     fn numbers_are_written_for_people() {

@@ -257,6 +257,53 @@ fn a_bad_cell_of_the_holdout_costs_its_row_only() {
 }
 
 #[test]
+fn an_integer_beyond_64_bits_costs_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rows = Rows::holdout();
+    let large = |row, value: &str| {
+        if row == 3 {
+            "12345678901234567890".into()
+        } else {
+            value.into()
+        }
+    };
+    rows.change("savings_balance", large);
+    for (name, text) in [("large.csv", rows.csv()), ("large.ndjson", rows.ndjson())] {
+        let options = PackOptions {
+            output: dir.path().join("out.wasm"),
+            holdout: Some(written(name, &text)),
+            ..credit_options(WasiVersion::V0_3)
+        };
+        let notes = pack(&options, &Silent).expect("it packs").notes.join("\n");
+        assert!(!notes.contains("holdout"), "{name}: {notes}");
+    }
+}
+
+/// The component takes a word for a boolean only where the feature is one.
+#[test]
+fn a_word_without_a_code_is_named_whatever_it_means() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rows = Rows::reference();
+    rows.change(
+        "home_ownership",
+        |row, value| if row == 3 { "True".into() } else { value.into() },
+    );
+    rows.change("age", |row, value| if row == 4 { "True".into() } else { value.into() });
+    let options = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(written("true.csv", &rows.csv())),
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let error = format!("{:#}", pack(&options, &Silent).expect_err("two cells have no number"));
+    for what in [
+        "feature \"home_ownership\": the data have \"True\" in row 4, which is not in its \"encoding\"",
+        "feature \"age\": the model takes numbers, but the data have \"True\" in row 5; give an \"encoding\"",
+    ] {
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
 fn few_rows_of_reference_are_noted() {
     let dir = tempfile::tempdir().expect("a directory");
     let text = std::fs::read_to_string(root().join("examples/credit/reference.csv")).expect("data");

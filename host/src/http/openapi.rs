@@ -180,7 +180,7 @@ fn paths(manifest: &Manifest, example: &Map<String, Value>) -> Value {
 
 fn schemas(manifest: &Manifest, example: &Map<String, Value>) -> Value {
     let id = json!({ "type": "string", "description": "The request's id, repeated in the answer" });
-    let asked_id = json!({ "type": ["string", "number"], "description": "Repeated in the answer, as text" });
+    let asked_id = json!({ "type": ["string", "number", "null"], "description": "Repeated in the answer, as text" });
     let prediction = prediction(manifest);
     let mut answer = prediction.clone();
     answer.extend(tail(&id));

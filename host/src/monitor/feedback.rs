@@ -16,8 +16,8 @@ pub const LABELS_MAX: usize = 100_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The prediction's id: the one in its answer, or the integer that it was
-    /// called by.
+    /// The prediction's id: the one in its answer, which may be written as an
+    /// integer of up to 64 bits if it is one.
     #[serde(deserialize_with = "read_id")]
     pub id: String,
     /// The row, from 0, where the prediction was a batch.
@@ -47,8 +47,8 @@ impl Feedback {
         let wrong = |e| format!("{EXPECTED}: {e}");
         let Object(Which { feedback }) = serde_json::from_slice(body).map_err(wrong)?;
         match feedback {
-            None => serde_json::from_slice(body).map(|Object(entry)| Feedback::One(entry)),
-            Some(_) => serde_json::from_slice(body).map(|Object(Several { feedback })| Feedback::Many(feedback.0)),
+            false => serde_json::from_slice(body).map(|Object(entry)| Feedback::One(entry)),
+            true => serde_json::from_slice(body).map(|Object(Several { feedback })| Feedback::Many(feedback.0)),
         }
         .map_err(wrong)
     }
@@ -65,7 +65,13 @@ impl Feedback {
 /// Tells one label from several.
 #[derive(Deserialize)]
 struct Which {
-    feedback: Option<IgnoredAny>,
+    /// Whether the member is there.
+    #[serde(default, deserialize_with = "is_there")]
+    feedback: bool,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(source: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(source).map(|IgnoredAny| true)
 }
 
 #[derive(Deserialize)]
@@ -340,7 +346,11 @@ mod tests {
                 "feedback[1]: invalid type: sequence, expected an object",
             ),
             ("{\"id\": \"a\", \"label\": 1, \"extra\": 1}", "unknown field `extra`"),
-            ("{\"feedback\": 1}", "expected {\"id\""),
+            (
+                "{\"feedback\": 1}",
+                "invalid type: integer `1`, expected a list of labels",
+            ),
+            ("{\"feedback\": null}", "invalid type: null, expected a list of labels"),
             ("{\"feedback\": [], \"id\": 1}", "unknown field `id`"),
             (
                 "{\"feedback\": [{\"id\": \"a\"}]}",

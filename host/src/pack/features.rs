@@ -11,8 +11,6 @@ use std::collections::HashMap;
 
 /// Columns told of that are wrong.
 const WRONG_TOLD: usize = 5;
-/// Told once, after all columns that it is for.
-const ENCODING_HINT: &str = "; give an \"encoding\" in the signature if these are categories";
 
 /// An input as the graph declares it.
 #[derive(Clone, Debug)]
@@ -147,20 +145,20 @@ pub fn derive(
     let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
     let mut features = Vec::with_capacity(names.len());
     let mut columns = Vec::with_capacity(names.len());
+    let lacks = |name: &&String| data.is_some() && !by_name.contains_key(name.as_str());
+    let lacking: Vec<String> = names.iter().filter(lacks).map(|name| format!("{name:?}")).collect();
+    if !lacking.is_empty() {
+        let mut have: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+        have.truncate(30);
+        return Err(format!(
+            "the data have no column {}; they have {}",
+            lacking.join(", "),
+            have.join(", ")
+        ));
+    }
     let mut wrong = Vec::new();
     for (name, (input, column)) in names.into_iter().zip(places) {
-        let values = match (data, by_name.get(name.as_str())) {
-            (None, _) => None,
-            (Some(_), Some(column)) => Some(&column.values),
-            (Some(_), None) => {
-                let mut have: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
-                have.truncate(30);
-                return Err(format!(
-                    "the data have no column {name:?}; they have {}",
-                    have.join(", ")
-                ));
-            }
-        };
+        let values = by_name.get(name.as_str()).map(|column| &column.values);
         let dtype = inputs[input as usize].dtype;
         match feature(name, dtype, (input, column), values, overrides) {
             Ok((feature, monitored)) => {
@@ -171,18 +169,7 @@ pub fn derive(
         }
     }
     if !wrong.is_empty() {
-        let hint = match wrong.iter().any(|what| what.ends_with(ENCODING_HINT)) {
-            true => ENCODING_HINT,
-            false => "",
-        };
-        let more = match wrong.len().saturating_sub(WRONG_TOLD) {
-            0 => String::new(),
-            more => format!("; {more} more"),
-        };
-        let told: Vec<&str> = (wrong.iter().take(WRONG_TOLD))
-            .map(|what| what.strip_suffix(ENCODING_HINT).unwrap_or(what))
-            .collect();
-        return Err(format!("{}{more}{hint}", told.join("; ")));
+        return Err(all_wrong(wrong));
     }
     Ok(Derived {
         features,
@@ -244,44 +231,73 @@ fn names(
     Ok((0..count).map(|i| format!("f{i}")).collect())
 }
 
+/// What is wrong with a feature, or the data of its column.
+struct Wrong {
+    what: String,
+    /// Whether the data have words where the model takes numbers.
+    words: bool,
+}
+
+/// What is wrong, all in one.
+fn all_wrong(mut wrong: Vec<Wrong>) -> String {
+    // What the hint is for comes last.
+    wrong.sort_by_key(|wrong| wrong.words);
+    let hint = match wrong.iter().any(|wrong| wrong.words) {
+        true => "; give an \"encoding\" in the signature if these are categories",
+        false => "",
+    };
+    let more = match wrong.len().saturating_sub(WRONG_TOLD) {
+        0 => String::new(),
+        more => format!("; {more} more"),
+    };
+    wrong.truncate(WRONG_TOLD);
+    let told: Vec<String> = wrong.into_iter().map(|wrong| wrong.what).collect();
+    format!("{}{more}{hint}", told.join("; "))
+}
+
 fn feature(
     name: String,
     dtype: Dtype,
     (input, column): (u16, u32),
     values: Option<&Values>,
     overrides: &Overrides,
-) -> Result<(Feature, Monitored), String> {
+) -> Result<(Feature, Monitored), Wrong> {
     let given = overrides.feature(&name);
     let encoding = given.map(|g| g.encoding.clone()).unwrap_or_default();
-    let narrow = values.filter(|_| dtype != Dtype::String).map(Values::narrow);
+    let booleans = || encoding.is_empty() && values.is_some_and(Values::are_booleans);
     let derived = match dtype {
         Dtype::String => FeatureType::Category,
-        Dtype::Bool => FeatureType::Boolean,
-        Dtype::Int64 | Dtype::Int32 | Dtype::Uint8 | Dtype::Int8 => FeatureType::Integer,
         Dtype::Float32 | Dtype::Float64 if !encoding.is_empty() => FeatureType::Category,
-        Dtype::Float32 | Dtype::Float64 if matches!(narrow.as_deref(), Some(Values::Boolean(_))) => {
-            FeatureType::Boolean
-        }
+        Dtype::Bool => FeatureType::Boolean,
+        _ if booleans() => FeatureType::Boolean,
+        Dtype::Int64 | Dtype::Int32 | Dtype::Uint8 | Dtype::Int8 => FeatureType::Integer,
         Dtype::Float32 | Dtype::Float64 => FeatureType::Number,
     };
     let kind = given.and_then(|g| g.kind).unwrap_or(derived);
+    let wrong = |what: String| Wrong {
+        what: format!("feature {name:?}: {what}"),
+        words: false,
+    };
     if dtype == Dtype::String && kind != FeatureType::Category {
-        return Err(format!(
-            "feature {name:?}: the model takes text, so its type is category, not {}",
+        return Err(wrong(format!(
+            "the model takes text, so its type is category, not {}",
             kind.name()
-        ));
+        )));
     }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
-    let cell_of = |row: usize| values.map_or(Cell::Missing, |v| typed(v.get(row), dtype, &encoding, &categories));
+    let cell_of = |row: usize| {
+        values.map_or(Cell::Missing, |v| {
+            typed(v.get(row), kind, dtype, &encoding, &categories)
+        })
+    };
     let missing = (0..values.map_or(0, Values::len)).any(|row| matches!(cell_of(row), Cell::Missing));
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
     let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);
     if nullable && !float && dtype != Dtype::String {
-        return Err(format!(
-            "feature {name:?}: values are missing, which the model's {dtype} can't say"
-        ));
+        return Err(wrong(format!(
+            "values are missing, which the model's {dtype} can't say"
+        )));
     }
-    let wrong = |what: String| format!("feature {name:?}: {what}");
 
     let mut seen = None;
     let mut example = given.and_then(|g| g.example.clone());
@@ -294,9 +310,18 @@ fn feature(
                 Cell::Other(kind) => return Err(wrong(format!("the data have {kind}"))),
                 cell if dtype == Dtype::String => Category::Name(cell.to_string()),
                 Cell::Text(text) | Cell::Csv(text) if encoding.contains_key(text) => Category::Name(text.into()),
+                Cell::Text(text) | Cell::Csv(text) if encoding.is_empty() => {
+                    return Err(Wrong {
+                        words: true,
+                        ..wrong(format!(
+                            "the data have {text:?} in row {}, for which there is no code",
+                            row + 1
+                        ))
+                    });
+                }
                 Cell::Text(text) | Cell::Csv(text) => {
                     return Err(wrong(format!(
-                        "the data have {text:?} in row {}, for which there is no code; give an \"encoding\" in the signature",
+                        "the data have {text:?} in row {}, which is not in its \"encoding\"",
                         row + 1
                     )));
                 }
@@ -336,21 +361,25 @@ fn feature(
         }
         Monitored::new(&name, Bins::from_categories(frequent))
     } else {
-        let numbers = match &narrow {
-            None => Vec::new(),
-            Some(narrow) => narrow.numbers().ok_or_else(|| {
-                let text = (0..narrow.len()).find_map(|row| match cell_of(row) {
-                    Cell::Text(text) if text.trim().parse::<f64>().is_err() => {
-                        Some(format!("{text:?} in row {}", row + 1))
-                    }
-                    _ => None,
-                });
-                wrong(format!(
-                    "the model takes numbers, but the data have {}{ENCODING_HINT}",
-                    text.unwrap_or_else(|| narrow.kind().to_owned())
-                ))
-            })?,
-        };
+        let mut numbers = Vec::new();
+        for row in 0..values.map_or(0, Values::len) {
+            numbers.push(match cell_of(row) {
+                Cell::Missing => f64::NAN,
+                Cell::Number(value) => value,
+                Cell::Integer(value) => value as f64,
+                Cell::Boolean(value) => f64::from(u8::from(value)),
+                Cell::Other(kind) => return Err(wrong(format!("the data have {kind}"))),
+                Cell::Text(text) | Cell::Csv(text) => {
+                    return Err(Wrong {
+                        words: true,
+                        ..wrong(format!(
+                            "the model takes numbers, but the data have {text:?} in row {}",
+                            row + 1
+                        ))
+                    });
+                }
+            });
+        }
         // What the model gets, and what the monitor will see.
         let cast: Vec<f64> = match dtype {
             Dtype::Float32 => numbers.iter().map(|&v| f64::from(v as f32)).collect(),

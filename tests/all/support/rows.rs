@@ -67,6 +67,22 @@ impl Rows {
         text
     }
 
+    /// The rows as NDJSON, numbers as such.
+    pub fn ndjson(&self) -> String {
+        let line = |row: &csv::StringRecord| {
+            let members = self.features.iter().zip(row).map(|(name, cell)| {
+                let value = match (cell, cell.parse::<f64>()) {
+                    ("", _) => "null".to_owned(),
+                    (number, Ok(_)) => number.to_owned(),
+                    (text, Err(_)) => format!("{text:?}"),
+                };
+                format!("{name:?}:{value}")
+            });
+            format!("{{{}}}\n", members.collect::<Vec<_>>().join(","))
+        };
+        self.rows.iter().map(line).collect()
+    }
+
     /// The rows as CSV without the truth, which a server does not take.
     pub fn csv_of_features(&self, rows: std::ops::Range<usize>) -> String {
         let truth = self.column("defaulted");
