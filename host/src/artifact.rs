@@ -15,6 +15,9 @@ pub const MANIFEST_SECTION: &str = "modelet:manifest";
 pub const GOLDEN_SECTION: &str = "modelet:golden";
 /// Name of the section with the bundle's SHA-256, 64 hexadecimal digits.
 pub const BUNDLE_SECTION: &str = "modelet:bundle";
+/// Name of the last section: the SHA-256 of all that is before it, 64
+/// hexadecimal digits.
+pub const CHECKSUM_SECTION: &str = "modelet:sha256";
 
 const WASM_MAGIC: &[u8; 4] = b"\0asm";
 /// Version 13 of the binary format, layer 1: a component.
@@ -66,6 +69,8 @@ pub enum ArtifactError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its bytes are not those that were packed.
+    Damaged,
     /// Its manifest is in another version of the format.
     Format {
         /// The version found.
@@ -94,6 +99,9 @@ impl fmt::Display for ArtifactError {
                 write!(f, "not packed by modelet: the component has no section {section:?}")
             }
             ArtifactError::Section { section, reason } => write!(f, "section {section:?}: {reason}"),
+            ArtifactError::Damaged => f.write_str(
+                "the file is damaged: its content does not have the SHA-256 that was written into it when it was packed",
+            ),
             ArtifactError::Format { got } if *got > FORMAT => write!(
                 f,
                 "manifest format: expected {FORMAT} but got {got}: a newer modelet packed this model"
@@ -128,6 +136,7 @@ impl Artifact {
     /// When the bytes are something else.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Artifact, ArtifactError> {
         let sections = Sections::read(&bytes)?;
+        sections.check(&bytes)?;
         let manifest = sections.manifest(&bytes)?;
         let golden = json(GOLDEN_SECTION, sections.require(GOLDEN_SECTION, &bytes)?)?;
         let bundle_sha256 = sections.bundle_sha256(&bytes)?;
@@ -156,6 +165,12 @@ pub fn append_sections(component: &mut Vec<u8>, sections: &[(&str, &[u8])]) {
     }
 }
 
+/// Appends the section that ends a packed model: with it, damage is seen.
+pub fn append_checksum(component: &mut Vec<u8>) {
+    let checksum = sha256_hex(component);
+    append_sections(component, &[(CHECKSUM_SECTION, checksum.as_bytes())]);
+}
+
 fn leb128(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -182,6 +197,8 @@ fn read_leb128(bytes: &[u8], at: &mut usize) -> Option<usize> {
 #[derive(Default)]
 struct Sections {
     found: Vec<(&'static str, Range<usize>)>,
+    /// Where the last section begins.
+    last: usize,
 }
 
 impl Sections {
@@ -198,6 +215,7 @@ impl Sections {
         let mut sections = Sections::default();
         let mut at = 8;
         while at < bytes.len() {
+            sections.last = at;
             let id = bytes[at];
             at += 1;
             let len = read_leb128(bytes, &mut at).ok_or(ArtifactError::Truncated)?;
@@ -222,7 +240,7 @@ impl Sections {
         let Some(name) = at.checked_add(len).and_then(|end| bytes.get(at..end)) else {
             return;
         };
-        let ours = [MANIFEST_SECTION, GOLDEN_SECTION, BUNDLE_SECTION];
+        let ours = [MANIFEST_SECTION, GOLDEN_SECTION, BUNDLE_SECTION, CHECKSUM_SECTION];
         if let Some(section) = ours.into_iter().find(|ours| ours.as_bytes() == name) {
             self.found.push((section, at + len..bytes.len()));
         }
@@ -234,6 +252,17 @@ impl Sections {
             .find(|(name, _)| *name == section)
             .map(|(_, range)| &bytes[range.clone()])
             .ok_or(ArtifactError::NotPacked { section })
+    }
+
+    /// Holds the bytes against the checksum at their end.
+    fn check(&self, bytes: &[u8]) -> Result<(), ArtifactError> {
+        // What was packed otherwise is named first.
+        self.require(MANIFEST_SECTION, bytes)?;
+        let written = self.require(CHECKSUM_SECTION, bytes)?;
+        match written == sha256_hex(&bytes[..self.last]).as_bytes() {
+            true => Ok(()),
+            false => Err(ArtifactError::Damaged),
+        }
     }
 
     fn manifest(&self, bytes: &[u8]) -> Result<Manifest, ArtifactError> {
@@ -292,7 +321,21 @@ mod tests {
                 (BUNDLE_SECTION, hash.as_bytes()),
             ],
         );
+        append_checksum(&mut bytes);
         bytes
+    }
+
+    #[test]
+    fn any_bit_that_is_not_as_it_was_packed_is_seen() {
+        let bytes = packed(MANIFEST, &"0f".repeat(32));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert!(Artifact::from_bytes(damaged).is_err(), "byte {at}");
+        }
+        let mut longer = bytes;
+        append_sections(&mut longer, &[("other", b"x")]);
+        assert!(matches!(Artifact::from_bytes(longer), Err(ArtifactError::Damaged)));
     }
 
     #[test]

@@ -132,7 +132,7 @@ pub struct PackArgs {
     #[arg(long, value_name = "FILE", requires = "data", value_hint = ValueHint::FilePath)]
     pub expected: Option<PathBuf>,
     /// The largest difference from expected numbers; labels must be equal
-    #[arg(long, value_name = "NUMBER", default_value = "1e-5", value_parser = tolerance)]
+    #[arg(long, value_name = "NUMBER", default_value = "1e-5", value_parser = tolerance, allow_negative_numbers = true)]
     pub tolerance: f64,
     /// What becomes of features that the model does not have [default: error,
     /// or as the signature says]
@@ -188,6 +188,16 @@ fn figure(text: &str) -> Result<(String, f64), String> {
         Ok(number) if number.is_finite() && !name.trim().is_empty() => Ok((name.trim().to_owned(), number)),
         _ => Err(wrong()),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numbered = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numbered
+        .parse()
+        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:3000 or [::1]:3000".into())
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -316,7 +326,8 @@ Examples:
 
 The rows are counted in the bins that were frozen when the model was packed, as
 a server counts them. Exit status: 0 when no feature, label or score drifted, 3
-when one did, 1 when the rows can't be compared. Data quality and performance are
+when one did, 1 when the rows can't be compared: too few, all rejected, or no
+reference. Data quality and performance are
 in the report: jq -e '.quality != \"bad\" and .performance.worse == null'.";
 
 /// `modelet drift`
@@ -335,7 +346,7 @@ pub struct DriftArgs {
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// A drifted feature alerts from this PSI on
-    #[arg(long, value_name = "NUMBER", default_value_t = Thresholds::default().psi, value_parser = positive)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Thresholds::default().psi, value_parser = positive, allow_negative_numbers = true)]
     pub threshold: f64,
     /// Write a page for the browser; `-` for standard output, in place of the
     /// table
@@ -375,6 +386,7 @@ pub struct ServeArgs {
         value_name = "ADDRESS:PORT",
         env = "MODELET_LISTEN",
         value_delimiter = ',',
+        value_parser = address,
         hide_env_values = true
     )]
     pub listen: Vec<SocketAddr>,

@@ -74,15 +74,16 @@ impl Format {
     }
 }
 
-/// Refuses to write over a file that is read.
+/// Refuses to write over a file that is read; standard output is none.
 ///
 /// # Errors
 /// When the path is one of the inputs' files.
 pub fn not_an_input<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<()> {
-    let Ok(written) = path.canonicalize() else {
-        return Ok(());
+    let written = match path.canonicalize() {
+        Ok(written) if !is_standard(path) => written,
+        _ => return Ok(()),
     };
-    let same = |input: &&Path| input.canonicalize().is_ok_and(|input| input == written);
+    let same = |input: &&Path| !is_standard(input) && input.canonicalize().is_ok_and(|input| input == written);
     match inputs.into_iter().find(same) {
         Some(input) => anyhow::bail!("{} is an input, which is not overwritten", input.display()),
         None => Ok(()),
@@ -796,6 +797,11 @@ mod tests {
                 "t.csv",
                 b"a,b\n1,\"2\n3,4\n\"5,6\n",
                 "t.csv: row 1 (line 2): expected 2 cells, as the header has, but got 3, one of which goes over several lines: is a quote not closed?",
+            ),
+            Case(
+                "t.csv",
+                b"a,b\n1,2\n3,\"4\n5,6\n7,\"\"\n",
+                "t.csv: row 2 (line 3): a quote is opened that is not closed to the end of the file",
             ),
             Case(
                 "t.csv",

@@ -31,7 +31,7 @@ pub use features::{GraphInput, graph_inputs};
 pub use lower::{Unsupported, lower, survey};
 
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
-use crate::data::{Table, Values, not_an_input};
+use crate::data::{Table, Values, is_standard, not_an_input};
 use crate::embedded;
 use crate::monitor::performance::read_label;
 use crate::output::{Progress, Silent, Unit};
@@ -45,8 +45,8 @@ use modelet::drift::truth::{self, Judge, Predicted, Sums};
 use modelet::golden::{Golden, GoldenRow, comparable};
 use modelet::program::{Image, Program, ProgramError};
 use modelet::signature::{
-    Baseline, Category, Column, EngineKind, FORMAT, Labels, Manifest, Output, Provenance, Reference, ScoreKind, Task,
-    Unknown,
+    Baseline, Category, Column, EngineKind, FORMAT, Labels, Manifest, Output, Provenance, Range, Reference, ScoreKind,
+    Task, Unknown,
 };
 use modelet::tensor::Dtype;
 use outputs::{GraphOutput, Probe};
@@ -618,8 +618,8 @@ impl<'a> Draft<'a> {
 pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<PackReport> {
     let start = Instant::now();
     let bundle_path = options.output.with_extension("bundle");
-    check_output(options, &bundle_path)?;
     let source = Source::read(&options.model)?;
+    check_output(options, &bundle_path)?;
     let overrides = read_overrides(options.signature.as_deref())?;
     let read = |path: &Option<PathBuf>| -> anyhow::Result<Option<Table>> {
         path.as_ref().map(|p| Ok(Table::read(p, progress)?)).transpose()
@@ -772,6 +772,7 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
             (BUNDLE_SECTION, bundle_sha256.as_bytes()),
         ],
     );
+    artifact::append_checksum(&mut component);
     write_file(&bundle_path, &bundle)?;
     if let Err(error) = write_file(&options.output, &component) {
         // Half of a pair is worse than none.
@@ -795,6 +796,9 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
 
 fn check_output(options: &PackOptions, bundle: &Path) -> anyhow::Result<()> {
     let output = &options.output;
+    if is_standard(output) {
+        bail!("-o: the component and its bundle are files; give the name of one");
+    }
     if bundle == output {
         bail!(
             "{}: the component can't have the extension .bundle, which the bundle has",
@@ -841,7 +845,22 @@ fn read_overrides(path: Option<&Path>) -> anyhow::Result<Overrides> {
     };
     let named = || format!("{} (--signature)", path.display());
     let text = std::fs::read_to_string(path).with_context(named)?;
-    serde_json::from_str(&text).with_context(named)
+    let overrides: Overrides = serde_json::from_str(&text).with_context(named)?;
+    for feature in &overrides.features {
+        if let Some(Range {
+            min: Some(min),
+            max: Some(max),
+        }) = feature.allowed
+            && min > max
+        {
+            return Err(anyhow!(
+                "feature {:?}, \"allowed\": the least, {min}, is above the most, {max}",
+                feature.name
+            )
+            .context(named()));
+        }
+    }
+    Ok(overrides)
 }
 
 /// Whether a model may have this character in its name, which is a part of

@@ -177,6 +177,75 @@ fn drift_says_what_was_rejected_and_fails_when_nothing_is_left() {
     );
 }
 
+#[test]
+fn drift_fails_where_nothing_can_be_compared() {
+    let mut rows = Rows::holdout();
+    rows.rows.truncate(5);
+    let few = written("drift-few.csv", &rows.csv());
+    let plain = crate::support::options(
+        &root().join("examples/credit/credit.onnx"),
+        "drift-plain",
+        modelet_host::pack::WasiVersion::V0_3,
+    );
+    let plain = modelet_host::pack::PackOptions {
+        signature: Some(root().join("examples/credit/signature.json")),
+        ..plain
+    };
+    let plain = modelet_host::pack::pack(&plain, &modelet_host::output::Silent).expect("it packs");
+    for (model, rows, why) in [
+        (
+            &credit().output,
+            path(&few),
+            "5 rows can't be compared; at least 20 are needed",
+        ),
+        (&plain.output, "examples/credit/holdout.csv", "packed without --data"),
+    ] {
+        let output = modelet(&["drift", path(model), rows]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        assert!(!output.stdout.is_empty(), "the report is written all the same");
+    }
+}
+
+/// A model that is not what was packed would answer otherwise, in silence.
+#[test]
+fn a_damaged_component_is_refused() {
+    let mut bytes = std::fs::read(&credit().output).expect("it was packed");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    let dir = tempfile::tempdir().expect("a directory");
+    let damaged = dir.path().join("damaged.wasm");
+    std::fs::write(&damaged, bytes).expect("written");
+    for command in ["inspect", "verify", "serve"] {
+        let output = modelet(&[command, path(&damaged)]);
+        assert!(!output.status.success(), "{command}");
+        assert!(
+            text(&output.stderr).contains("the file is damaged"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+/// A file of the name `-` is not standard output.
+#[test]
+fn standard_streams_have_the_name_of_no_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("-"), "a file").expect("written");
+    let rows = std::fs::File::open(root().join("examples/credit/holdout.csv")).expect("rows");
+    let output = Command::new(program("modelet"))
+        .args(["score", path(&credit().output), "-"])
+        .current_dir(dir.path())
+        .stdin(rows)
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).lines().count() > 100);
+    let packed = modelet(&["pack", "examples/credit/credit.onnx", "-o", "-"]);
+    assert_eq!(packed.status.code(), Some(1));
+    assert!(text(&packed.stderr).contains("are files"), "{}", text(&packed.stderr));
+}
+
 /// A row without a label is one without a label, and a boolean is a class.
 #[test]
 fn labels_of_a_file_are_read_as_those_of_the_holdout() {

@@ -401,10 +401,48 @@ fn labels_find_their_predictions() {
     let one = |body: Value| post(server.address, "/feedback", body.to_string());
     let answer = one(json!({"id": "nobody", "label": 1}));
     assert_eq!(answer.status, 404, "{}", answer.text());
-    let answer = one(json!({"id": "a-batch", "label": "maybe"}));
+    let answer = one(json!({"id": "a-batch", "label": 1}));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(
+        answer.text().contains("row: the prediction has 400 rows"),
+        "{}",
+        answer.text()
+    );
+    let answer = one(json!({"id": "a-batch", "row": 5, "label": "maybe"}));
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert!(answer.text().contains("expected one of 0, 1"), "{}", answer.text());
     assert_eq!(one(json!({"label": 1})).status, 400);
+}
+
+/// A rule with a misspelt name would be silent for ever.
+#[test]
+fn rules_that_can_not_fire_are_told_at_the_start() {
+    let rules = "[[monitor.rules]]\nname = \"a\"\nkind = \"feature_drift\"\nfeatures = [\"age\", \"incme\"]\n\
+        [[monitor.rules]]\nname = \"b\"\nkind = \"latency\"\nmodels = [\"credit\", \"nosuch\"]\n\
+        [[monitor.rules]]\nname = \"c\"\nkind = \"performance\"\nmetric = \"mae\"\n";
+    let config = written("never.toml", rules);
+    let arguments = [
+        "--store",
+        "memory",
+        "--config",
+        config.to_str().expect("the path is text"),
+    ];
+    let server = Server::modelet(&credit().output, &arguments);
+    // Its two streams are read by threads of their own.
+    let start = Instant::now();
+    let told = |log: &str| log.matches("it can't fire").count();
+    while told(&server.log()) < 3 && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let log = server.log();
+    for what in [
+        "no served model has the feature \\\"incme\\\"",
+        "no model of the name \\\"nosuch\\\" is served",
+        "no served model has the figure \\\"mae\\\"",
+    ] {
+        assert!(log.contains(what), "{what}: {log}");
+    }
+    assert_eq!(told(&log), 3, "{log}");
 }
 
 #[test]

@@ -406,6 +406,26 @@ fn all_columns_without_a_code_are_named_at_once() {
 }
 
 #[test]
+fn a_label_that_is_a_feature_and_a_range_without_a_value_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let signature = std::fs::read_to_string(root().join("examples/credit/signature.json")).expect("the signature");
+    let mut turned: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
+    turned["features"][0]["allowed"] = serde_json::json!({"min": 120, "max": 18});
+    let fails = |change: &dyn Fn(&mut PackOptions)| {
+        let mut options = PackOptions {
+            output: dir.path().join("out.wasm"),
+            ..credit_options(WasiVersion::V0_3)
+        };
+        change(&mut options);
+        format!("{:#}", pack(&options, &Silent).expect_err("it can't be packed"))
+    };
+    let error = fails(&|options| options.label = Some("age".into()));
+    assert!(error.contains("\"age\" (--label) is a feature of the model"), "{error}");
+    let error = fails(&|options| options.signature = Some(written("turned.json", &turned.to_string())));
+    assert!(error.contains("the least, 120, is above the most, 18"), "{error}");
+}
+
+#[test]
 fn a_column_of_booleans_is_answered_as_it_was_packed() {
     let dir = tempfile::tempdir().expect("a directory");
     let folder = root().join("tests/fixtures/linear_regression");

@@ -14,7 +14,6 @@ use anyhow::{Context, anyhow, bail};
 use modelet::drift::Counts;
 use modelet::drift::report::{ColumnReport, QualityState, Report, State, Thresholds};
 use modelet::drift::truth::{self, Judge, Predicted, Sums};
-use modelet::signature::Manifest;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -109,20 +108,36 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
             output.status(format!("the report is in {}", path.display()));
         }
     }
-    let (drifted, none) = (report.state == State::Drifted, report.rows == 0);
+    let (state, rows) = (report.state, report.rows);
     let found = Found { report, performance };
     match args.json {
         true => output.print_json(&found)?,
         false if page_printed => {}
-        false => output.print(text(&found, manifest, output))?,
+        false => output.print(text(&found, output))?,
     }
-    if none {
+    let needed = thresholds.rows_min;
+    if rows == 0 {
         bail!(
             "{}: no row is accepted by the model, so nothing can be compared",
             named()
         );
     }
-    Ok(if drifted { Status::No } else { Status::Good })
+    match state {
+        State::NoReference => bail!(
+            "{}: the model was packed without --data, so there is nothing to compare with",
+            args.model.display()
+        ),
+        State::InsufficientData => bail!(
+            "{}: {} can't be compared; at least {needed} are needed",
+            named(),
+            count(rows, "row")
+        ),
+        State::Stable | State::Drifted => {}
+    }
+    Ok(match state {
+        State::Drifted => Status::No,
+        _ => Status::Good,
+    })
 }
 
 /// What is written as JSON: the members that `GET /drift` has too.
@@ -156,7 +171,7 @@ fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observatio
     Ok(())
 }
 
-fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
+fn text(found: &Found, output: &Output) -> String {
     let report = &found.report;
     let worse = found.performance.as_ref().is_some_and(Assessment::is_worse);
     let mut text = format!(
@@ -226,13 +241,6 @@ fn text(found: &Found, manifest: &Manifest, output: &Output) -> String {
             .map(|(name, metric)| [name.clone()].into_iter().chain(cells(metric)).collect())
             .collect();
         text.push_str(&grid(output, &header, &figures));
-    }
-    if report.reference_rows == 0 {
-        let _ = writeln!(
-            text,
-            "\n  {} was packed without --data, so there is nothing to compare with",
-            manifest.name
-        );
     }
     text
 }

@@ -53,6 +53,7 @@ pub fn run(args: &VerifyArgs, output: &Output) -> anyhow::Result<Status> {
                 let response = endpoint.post("/predict", request).with_context(|| url.clone())?;
                 Ok(match response.status {
                     200 => response.body,
+                    404 => bail!("{url}: /predict is not found there (404); give the address that it follows"),
                     status => format!("status {status}: {}", response.body),
                 })
             })?

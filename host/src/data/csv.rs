@@ -4,14 +4,16 @@ use super::{Cell, Counted, DataError, DataErrorKind, Put};
 use crate::output::Progress;
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 pub(super) struct CsvReader<'a> {
     path: PathBuf,
-    reader: Reader<BufReader<Counted<'a>>>,
+    reader: Reader<Quotes<BufReader<Counted<'a>>>>,
     columns: Vec<String>,
     record: StringRecord,
+    /// The row and line of the record, if a cell goes over several lines.
+    over_lines: Option<(u64, u64)>,
 }
 
 impl<'a> CsvReader<'a> {
@@ -23,7 +25,9 @@ impl<'a> CsvReader<'a> {
             return Err(fail(DataErrorKind::Empty));
         }
         // The csv crate takes a byte order mark off by itself.
-        let mut reader = ReaderBuilder::new().flexible(true).from_reader(bytes);
+        let mut reader = ReaderBuilder::new()
+            .flexible(true)
+            .from_reader(Quotes { inner: bytes, count: 0 });
         let header = reader.headers().map_err(|e| convert(path, e, 0))?;
         if let [only] = header.iter().collect::<Vec<_>>()[..]
             && let Some(got) = only.chars().find(|c| matches!(c, ';' | '\t' | '|'))
@@ -47,6 +51,7 @@ impl<'a> CsvReader<'a> {
             reader,
             columns,
             record: StringRecord::new(),
+            over_lines: None,
         })
     }
 
@@ -61,19 +66,20 @@ impl<'a> CsvReader<'a> {
             .read_record(&mut self.record)
             .map_err(|e| convert(&self.path, e, line))?
         {
-            return Ok(false);
+            return self.end();
         }
+        // The header is record 0.
+        let (row, line) = self.record.position().map_or((0, line), |at| (at.record(), at.line()));
+        self.over_lines = self.record.as_slice().contains('\n').then_some((row, line));
         if self.record.len() != self.columns.len() {
-            let position = self.record.position();
             return Err(DataError::new(
                 &self.path,
                 DataErrorKind::Ragged {
-                    // The header is record 0.
-                    row: position.map_or(0, csv::Position::record),
-                    line: position.map_or(line, csv::Position::line),
+                    row,
+                    line,
                     expected: self.columns.len(),
                     got: self.record.len(),
-                    lines: self.record.iter().any(|cell| cell.contains('\n')),
+                    lines: self.over_lines.is_some(),
                 },
             ));
         }
@@ -84,6 +90,31 @@ impl<'a> CsvReader<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// At the end: whether the last record is what it seems. Within quotes a
+    /// quote is two, so that a file in which all are closed has an even number.
+    fn end(&self) -> Result<bool, DataError> {
+        match self.over_lines {
+            Some((row, line)) if self.reader.get_ref().count % 2 == 1 => {
+                Err(DataError::new(&self.path, DataErrorKind::OpenQuote { row, line }))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A reader that counts quotes.
+struct Quotes<R> {
+    inner: R,
+    count: usize,
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count += buffer[..read].iter().filter(|&&byte| byte == b'"').count();
+        Ok(read)
     }
 }
 

@@ -48,6 +48,13 @@ pub enum DataErrorKind {
         /// closed makes it.
         lines: bool,
     },
+    /// A quote is opened that is not closed to the end of the file.
+    OpenQuote {
+        /// The row.
+        row: u64,
+        /// The line on which it starts.
+        line: u64,
+    },
     /// The file is not UTF-8 from this line on.
     NotUtf8 {
         /// The line.
@@ -154,6 +161,10 @@ impl fmt::Display for DataError {
                     false => Ok(()),
                 }
             }
+            DataErrorKind::OpenQuote { row, line } => write!(
+                f,
+                "row {row} (line {line}): a quote is opened that is not closed to the end of the file"
+            ),
             DataErrorKind::NotUtf8 { line } => {
                 write!(
                     f,

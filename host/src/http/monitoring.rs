@@ -124,8 +124,9 @@ impl Server {
             let what = format!("content-encoding {encoding:?} is not accepted; send the body as it is");
             return Err(Answer::problem(Problem::new(Kind::UnsupportedMediaType, what), id));
         }
-        if let Err(problem) = Format::check_single(text(&head.headers, CONTENT_TYPE)) {
-            return Err(Answer::problem(problem, id));
+        if let Err(Problem { kind, .. }) = Format::check_single(text(&head.headers, CONTENT_TYPE)) {
+            let what = format!("{} takes application/json", head.uri.path());
+            return Err(Answer::problem(Problem::new(kind, what), id));
         }
         match body::read(body, &self.bodies, head.headers.contains_key(EXPECT)).await {
             Ok(whole) => Ok(whole),
@@ -226,10 +227,10 @@ fn one(entry: &Entry, outcomes: &[Outcome], id: &RequestId) -> Answer {
             Kind::InvalidLabel,
             format!(
                 "row {}: the prediction has no such row, or the row was rejected",
-                entry.row
+                entry.row()
             ),
         ),
-        Some(Outcome::InvalidLabel { detail }) => refuse(Kind::InvalidLabel, format!("label: {detail}")),
+        Some(Outcome::InvalidLabel { detail }) => refuse(Kind::InvalidLabel, detail.clone()),
         Some(outcome) => json(
             match outcome {
                 Outcome::Pending => StatusCode::ACCEPTED,
@@ -268,7 +269,7 @@ impl<'a> From<&'a Entry> for Named<'a> {
     fn from(entry: &'a Entry) -> Named<'a> {
         Named {
             id: &entry.id,
-            row: entry.row,
+            row: entry.row(),
         }
     }
 }

@@ -20,9 +20,9 @@ pub struct Entry {
     /// integer of up to 64 bits if it is one.
     #[serde(deserialize_with = "read_id")]
     pub id: String,
-    /// The row, from 0, where the prediction was a batch.
+    /// The row, from 0: needed where the prediction was a batch of several.
     #[serde(default)]
-    pub row: u32,
+    pub row: Option<u32>,
     /// The class label, or the number.
     pub label: Value,
 }
@@ -163,6 +163,13 @@ impl Visitor<'_> for IdVisitor {
 
     fn visit_i64<E>(self, id: i64) -> Result<String, E> {
         Ok(id.to_string())
+    }
+}
+
+impl Entry {
+    /// The row that is meant; the only one where none is said.
+    pub fn row(&self) -> u32 {
+        self.row.unwrap_or(0)
     }
 }
 
@@ -311,9 +318,9 @@ fn get_truth(bytes: &[u8]) -> Option<Truth> {
 
 /// Reads an entry's label for a model.
 pub(super) fn truth(entry: &Entry, judge: &Judge) -> Result<Truth, Outcome> {
-    judge
-        .read(&entry.label)
-        .map_err(|detail| Outcome::InvalidLabel { detail })
+    judge.read(&entry.label).map_err(|detail| Outcome::InvalidLabel {
+        detail: format!("label: {detail}"),
+    })
 }
 
 #[cfg(test)]
@@ -323,9 +330,9 @@ mod tests {
     #[test]
     fn requests_are_one_label_or_several() {
         let one = Feedback::read(br#"{"id": "a", "label": 1}"#).unwrap();
-        assert_eq!((one.entries().len(), one.entries()[0].row), (1, 0));
+        assert_eq!((one.entries().len(), one.entries()[0].row), (1, None));
         let many = Feedback::read(br#"{"feedback": [{"id": "a", "row": 3, "label": "x"}, {"id": "b", "label": 0.5}]}"#);
-        assert_eq!(many.unwrap().entries()[0].row, 3);
+        assert_eq!(many.unwrap().entries()[0].row, Some(3));
         let numbered = Feedback::read(br#"{"id": 7, "label": 1}"#).unwrap();
         assert_eq!(numbered.entries()[0].id, "7");
         for (body, error) in [

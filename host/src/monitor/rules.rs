@@ -10,6 +10,8 @@ use super::config::as_text;
 use super::observed::latency_edges_ms;
 use modelet::drift::report::{ColumnReport, QualityState, Report, ShareReport, State};
 use modelet::drift::stats::binomial_greater;
+use modelet::drift::truth::Judge;
+use modelet::signature::Manifest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -249,6 +251,38 @@ pub struct Rule {
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
+
+/// What rules ask for that no model has which they apply to, in sentences: they
+/// would never fire. Rules that are there by default fit what models there are.
+pub fn never(rules: &[Rule], manifests: &[&Manifest]) -> Vec<String> {
+    let defaults = Rule::defaults();
+    let mut told = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.enabled) {
+        let unknown = rule
+            .models
+            .iter()
+            .filter(|name| manifests.iter().all(|m| m.name != **name));
+        told.extend(unknown.map(|name| format!("rule {:?}: no model of the name {name:?} is served", rule.name)));
+        let applies = |m: &&&Manifest| rule.models.is_empty() || rule.models.contains(&m.name);
+        let models: Vec<&Manifest> = manifests.iter().filter(applies).copied().collect();
+        if models.is_empty() {
+            continue;
+        }
+        let has = |name: &String| models.iter().any(|m| m.features.iter().any(|f| f.name == *name));
+        let unknown = rule.features.iter().filter(|name| !has(name));
+        told.extend(unknown.map(|name| format!("rule {:?}: no served model has the feature {name:?}", rule.name)));
+        let measures =
+            |m: &&Manifest| Judge::new(m).is_some_and(|judge| judge.metric_names().contains(&rule.metric.as_str()));
+        let by_default = defaults.iter().any(|default| default.name == rule.name);
+        if rule.kind == Kind::Performance && !by_default && !models.iter().any(measures) {
+            told.push(format!(
+                "rule {:?}: no served model has the figure {:?}",
+                rule.name, rule.metric
+            ));
+        }
+    }
+    told
+}
 
 impl Rule {
     /// A rule of this kind as it is by default.

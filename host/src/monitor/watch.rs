@@ -590,14 +590,17 @@ impl Watched {
         for (index, ((entry, key), kept)) in entries.iter().zip(&keys).zip(&kept).enumerate() {
             let truth = match (kept, feedback::truth(entry, judge)) {
                 (None, _) if self.config.wait.is_zero() => Err(Outcome::UnknownId),
-                (Some(kept), _) if row(kept, entry.row).is_none() => Err(Outcome::UnknownRow),
+                (Some(kept), _) if entry.row.is_none() && rows(kept) > 1 => Err(Outcome::InvalidLabel {
+                    detail: format!("row: the prediction has {} rows; say which one this is of", rows(kept)),
+                }),
+                (Some(kept), _) if row(kept, entry.row()).is_none() => Err(Outcome::UnknownRow),
                 (_, truth) => truth,
             };
-            match (truth, kept.as_deref().and_then(|kept| row(kept, entry.row))) {
+            match (truth, kept.as_deref().and_then(|kept| row(kept, entry.row()))) {
                 (Ok(truth), Some((time, predicted))) => labels.push(Joined {
                     index,
                     key: *key,
-                    row: entry.row,
+                    row: entry.row(),
                     time,
                     predicted,
                     truth,
@@ -611,7 +614,7 @@ impl Watched {
                     };
                     let parked = Parked {
                         key: *key,
-                        row: entry.row,
+                        row: entry.row(),
                         value: waiting.encode(),
                     };
                     early.push((index, parked));
@@ -918,6 +921,11 @@ fn rows_of(bytes: &[u8]) -> usize {
 }
 
 /// The time and a row of a kept prediction, if it has that row.
+/// How many rows a prediction has, as it is kept.
+fn rows(bytes: &[u8]) -> usize {
+    bytes.len().saturating_sub(8) / 12
+}
+
 fn row(bytes: &[u8], row: u32) -> Option<(u64, Predicted)> {
     let (time, rows) = bytes.split_first_chunk::<8>()?;
     let row = rows.chunks_exact(12).nth(row as usize)?;
@@ -982,7 +990,7 @@ mod tests {
     fn tell(replica: &Watched, id: &str, row: u32, label: impl Into<serde_json::Value>) -> Outcome {
         let entry = Entry {
             id: id.into(),
-            row,
+            row: Some(row),
             label: label.into(),
         };
         replica.feedback(&[entry]).expect("the store works").remove(0)

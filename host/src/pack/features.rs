@@ -145,6 +145,11 @@ pub fn derive(
     let by_name: HashMap<&str, &Column> = candidates.iter().map(|c| (c.name.as_str(), *c)).collect();
     let mut features = Vec::with_capacity(names.len());
     let mut columns = Vec::with_capacity(names.len());
+    if let Some(label) = label.filter(|label| names.iter().any(|name| name == label)) {
+        return Err(format!(
+            "{label:?} (--label) is a feature of the model, and can't be the label"
+        ));
+    }
     let lacks = |name: &&String| data.is_some() && !by_name.contains_key(name.as_str());
     let lacking: Vec<String> = names.iter().filter(lacks).map(|name| format!("{name:?}")).collect();
     if !lacking.is_empty() {

@@ -400,8 +400,17 @@ fn monitor(mut section: Section<'_>) -> MonitorConfig {
     }
     match &windows {
         Some(items) => {
-            let fit = |item: &Item<'_>| item.whole_seconds().filter(|window| fits(&monitor, item, *window));
-            monitor.windows = items.iter().filter_map(fit).collect();
+            let mut chosen: Vec<Duration> = Vec::new();
+            for item in items {
+                let Some(window) = item.whole_seconds().filter(|window| fits(&monitor, item, *window)) else {
+                    continue;
+                };
+                match chosen.contains(&window) {
+                    true => item.wrong(format!("{} is there twice", item.shown())),
+                    false => chosen.push(window),
+                }
+            }
+            monitor.windows = chosen;
         }
         None => monitor
             .windows
@@ -527,6 +536,12 @@ fn thresholds(section: &Section<'_>, thresholds: &mut Thresholds) {
         match fitting {
             Some(_) if !(size.is_finite() && size >= 0.0) => {
                 item.expected::<()>("a number from 0");
+            }
+            Some(_) if name.get_ref() == "adjusted_p" && !(0.0 < size && size < 1.0) => {
+                item.expected::<()>("a number between 0 and 1");
+            }
+            Some(_) if name.get_ref() == "quality_increase" && size > 1.0 => {
+                item.expected::<()>("a share from 0 to 1");
             }
             Some(value) => {
                 good.insert(name.get_ref().to_string(), value);
@@ -1100,6 +1115,22 @@ mod tests {
             Case(
                 "[[monitor.rules]]\nkind = \"error_rate\"\nreceivers = [\"log\", \"pager\"]\n",
                 "monitor.rules[0].receivers[1]: expected one of the receivers log but got \"pager\" (line 3, column 21)",
+            ),
+            Case(
+                "[monitor.thresholds]\nadjusted_p = 2\n",
+                "monitor.thresholds.adjusted_p: expected a number between 0 and 1 but got 2 (line 2, column 14)",
+            ),
+            Case(
+                "[monitor.thresholds]\nadjusted_p = 0.0\n",
+                "monitor.thresholds.adjusted_p: expected a number between 0 and 1 but got 0.0 (line 2, column 14)",
+            ),
+            Case(
+                "[monitor.thresholds]\nquality_increase = 5\n",
+                "monitor.thresholds.quality_increase: expected a share from 0 to 1 but got 5 (line 2, column 20)",
+            ),
+            Case(
+                "[monitor]\nwindows = [\"1h\", \"5m\", \"60m\"]\n",
+                "monitor.windows[2]: \"60m\" is there twice (line 2, column 24)",
             ),
             Case(
                 "[monitor.thresholds]\npsi = \"much\"\n",
