@@ -71,6 +71,8 @@ pub enum ArtifactError {
     },
     /// Its bytes are not those that were packed.
     Damaged,
+    /// It does not end with its checksum.
+    NoChecksum,
     /// Its manifest is in another version of the format.
     Format {
         /// The version found.
@@ -100,7 +102,10 @@ impl fmt::Display for ArtifactError {
             }
             ArtifactError::Section { section, reason } => write!(f, "section {section:?}: {reason}"),
             ArtifactError::Damaged => f.write_str(
-                "the file is damaged: its content does not have the SHA-256 that was written into it when it was packed",
+                "the file is damaged, or was changed after packing: its content does not have the SHA-256 that is written in it",
+            ),
+            ArtifactError::NoChecksum => f.write_str(
+                "the file does not end with its SHA-256: it is cut off, or an earlier modelet packed it; pack the model again",
             ),
             ArtifactError::Format { got } if *got > FORMAT => write!(
                 f,
@@ -138,6 +143,9 @@ impl Artifact {
         let sections = Sections::read(&bytes)?;
         sections.check(&bytes)?;
         let manifest = sections.manifest(&bytes)?;
+        sections
+            .require(CHECKSUM_SECTION, &bytes)
+            .map_err(|_| ArtifactError::NoChecksum)?;
         let golden = json(GOLDEN_SECTION, sections.require(GOLDEN_SECTION, &bytes)?)?;
         let bundle_sha256 = sections.bundle_sha256(&bytes)?;
         let file_sha256 = sha256_hex(&bytes);
@@ -254,14 +262,11 @@ impl Sections {
             .ok_or(ArtifactError::NotPacked { section })
     }
 
-    /// Holds the bytes against the checksum at their end.
+    /// Holds the bytes against the checksum at their end, where there is one.
     fn check(&self, bytes: &[u8]) -> Result<(), ArtifactError> {
-        // What was packed otherwise is named first.
-        self.require(MANIFEST_SECTION, bytes)?;
-        let written = self.require(CHECKSUM_SECTION, bytes)?;
-        match written == sha256_hex(&bytes[..self.last]).as_bytes() {
-            true => Ok(()),
-            false => Err(ArtifactError::Damaged),
+        match self.require(CHECKSUM_SECTION, bytes) {
+            Ok(written) if written != sha256_hex(&bytes[..self.last]).as_bytes() => Err(ArtifactError::Damaged),
+            _ => Ok(()),
         }
     }
 

@@ -326,8 +326,8 @@ Examples:
 
 The rows are counted in the bins that were frozen when the model was packed, as
 a server counts them. Exit status: 0 when no feature, label or score drifted, 3
-when one did, 1 when the rows can't be compared: too few, all rejected, or no
-reference. Data quality and performance are
+when one did, 1 when the rows can't be compared: too few of them or of the
+reference, all rejected, or no reference. Data quality and performance are
 in the report: jq -e '.quality != \"bad\" and .performance.worse == null'.";
 
 /// `modelet drift`

@@ -84,15 +84,8 @@ impl Monitor {
         holder: &str,
     ) -> Result<Monitor, String> {
         let manifests: Vec<_> = models.iter().map(|model| model.manifest()).collect();
-        for what in rules::never(&config.monitor.rules, &manifests) {
-            tracing::warn!("{what}: it can't fire");
-        }
-        let unset = config.unset();
-        if !unset.is_empty() {
-            let named = unset
-                .iter()
-                .map(|(key, name)| format!("{key}: the environment variable {name} is not set"));
-            return Err(named.collect::<Vec<_>>().join("; "));
+        for what in rules::unfit(&config.monitor.rules, &manifests) {
+            tracing::warn!("{what}");
         }
         let alerts = Alerts::new(Arc::clone(&store), &config, holder)?;
         let settings = Settings::new(&config, holder);

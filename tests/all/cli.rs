@@ -196,7 +196,7 @@ fn drift_fails_where_nothing_can_be_compared() {
         (
             &credit().output,
             path(&few),
-            "5 rows can't be compared; at least 20 are needed",
+            "5 rows are too few to tell; 20 are needed",
         ),
         (&plain.output, "examples/credit/holdout.csv", "packed without --data"),
     ] {
@@ -216,9 +216,11 @@ fn a_damaged_component_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let damaged = dir.path().join("damaged.wasm");
     std::fs::write(&damaged, bytes).expect("written");
-    for command in ["inspect", "verify", "serve"] {
-        let output = modelet(&[command, path(&damaged)]);
-        assert!(!output.status.success(), "{command}");
+    let damaged = path(&damaged);
+    let serve = ["serve", damaged, "--listen", "127.0.0.1:0", "--store", "memory"];
+    for command in [&["inspect", damaged][..], &["verify", damaged], &serve] {
+        let output = modelet(command);
+        assert!(!output.status.success(), "{command:?}");
         assert!(
             text(&output.stderr).contains("the file is damaged"),
             "{}",

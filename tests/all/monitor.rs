@@ -430,15 +430,15 @@ fn rules_that_can_not_fire_are_told_at_the_start() {
     let server = Server::modelet(&credit().output, &arguments);
     // Its two streams are read by threads of their own.
     let start = Instant::now();
-    let told = |log: &str| log.matches("it can't fire").count();
+    let told = |log: &str| log.matches("no served model has").count();
     while told(&server.log()) < 3 && start.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(50));
     }
     let log = server.log();
     for what in [
-        "no served model has the feature \\\"incme\\\"",
-        "no model of the name \\\"nosuch\\\" is served",
-        "no served model has the figure \\\"mae\\\"",
+        "no served model has the feature \\\"incme\\\"\"",
+        "no served model has the name \\\"nosuch\\\"\"",
+        "no served model has the figure \\\"mae\\\", so that it can't fire",
     ] {
         assert!(log.contains(what), "{what}: {log}");
     }

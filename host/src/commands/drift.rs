@@ -115,7 +115,6 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         false if page_printed => {}
         false => output.print(text(&found, output))?,
     }
-    let needed = thresholds.rows_min;
     if rows == 0 {
         bail!(
             "{}: no row is accepted by the model, so nothing can be compared",
@@ -127,11 +126,7 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
             "{}: the model was packed without --data, so there is nothing to compare with",
             args.model.display()
         ),
-        State::InsufficientData => bail!(
-            "{}: {} can't be compared; at least {needed} are needed",
-            named(),
-            count(rows, "row")
-        ),
+        State::InsufficientData => bail!("{}: nothing can be compared: {}", named(), found.report.verdict),
         State::Stable | State::Drifted => {}
     }
     Ok(match state {

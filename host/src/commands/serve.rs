@@ -29,6 +29,16 @@ fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
     };
     let monitor = monitor.filter(|config| config.monitor.enabled && !args.no_monitor);
     let configured = monitor.as_ref().and_then(|config| config.monitor.store.as_ref());
+    if let Some(config) = &monitor {
+        // The store of the command line goes before that of the file.
+        let needed = |(key, _): &(String, String)| args.store.is_none() || key != "monitor.store";
+        let unset: Vec<String> = (config.unset().into_iter().filter(needed))
+            .map(|(key, name)| format!("{key}: the environment variable {name} is not set, or no UTF-8"))
+            .collect();
+        if !unset.is_empty() {
+            return Err(ConfigError(unset.join("\n")));
+        }
+    }
     let store = match (args.store, configured) {
         (Some(store), _) => StoreChoice::At(store),
         (None, Some(store)) => StoreChoice::At(store.get().map_err(ConfigError)?),

@@ -12,8 +12,6 @@ pub(super) struct CsvReader<'a> {
     reader: Reader<Quotes<BufReader<Counted<'a>>>>,
     columns: Vec<String>,
     record: StringRecord,
-    /// The row and line of the record, if a cell goes over several lines.
-    over_lines: Option<(u64, u64)>,
 }
 
 impl<'a> CsvReader<'a> {
@@ -25,10 +23,11 @@ impl<'a> CsvReader<'a> {
             return Err(fail(DataErrorKind::Empty));
         }
         // The csv crate takes a byte order mark off by itself.
-        let mut reader = ReaderBuilder::new()
-            .flexible(true)
-            .from_reader(Quotes { inner: bytes, count: 0 });
-        let header = reader.headers().map_err(|e| convert(path, e, 0))?;
+        let mut reader = ReaderBuilder::new().flexible(true).from_reader(Quotes::new(bytes));
+        let header = reader.headers().map_err(|e| convert(path, e, 0))?.clone();
+        if let Some(line) = reader.get_ref().wrong {
+            return Err(fail(DataErrorKind::OpenQuote { line }));
+        }
         if let [only] = header.iter().collect::<Vec<_>>()[..]
             && let Some(got) = only.chars().find(|c| matches!(c, ';' | '\t' | '|'))
         {
@@ -51,7 +50,6 @@ impl<'a> CsvReader<'a> {
             reader,
             columns,
             record: StringRecord::new(),
-            over_lines: None,
         })
     }
 
@@ -66,11 +64,12 @@ impl<'a> CsvReader<'a> {
             .read_record(&mut self.record)
             .map_err(|e| convert(&self.path, e, line))?
         {
-            return self.end();
+            self.check_quotes()?;
+            return Ok(false);
         }
+        self.check_quotes()?;
         // The header is record 0.
         let (row, line) = self.record.position().map_or((0, line), |at| (at.record(), at.line()));
-        self.over_lines = self.record.as_slice().contains('\n').then_some((row, line));
         if self.record.len() != self.columns.len() {
             return Err(DataError::new(
                 &self.path,
@@ -79,7 +78,6 @@ impl<'a> CsvReader<'a> {
                     line,
                     expected: self.columns.len(),
                     got: self.record.len(),
-                    lines: self.over_lines.is_some(),
                 },
             ));
         }
@@ -92,28 +90,86 @@ impl<'a> CsvReader<'a> {
         Ok(true)
     }
 
-    /// At the end: whether the last record is what it seems. Within quotes a
-    /// quote is two, so that a file in which all are closed has an even number.
-    fn end(&self) -> Result<bool, DataError> {
-        match self.over_lines {
-            Some((row, line)) if self.reader.get_ref().count % 2 == 1 => {
-                Err(DataError::new(&self.path, DataErrorKind::OpenQuote { row, line }))
-            }
-            _ => Ok(false),
+    /// Refuses what was read if a quote in it is not closed, for rows would be
+    /// missing.
+    fn check_quotes(&self) -> Result<(), DataError> {
+        match self.reader.get_ref().wrong {
+            Some(line) => Err(DataError::new(&self.path, DataErrorKind::OpenQuote { line })),
+            None => Ok(()),
         }
     }
 }
 
-/// A reader that counts quotes.
+/// A reader that sees quotes which are not closed where a cell ends. RFC 4180,
+/// section 2: a quote opens at the start of a cell, a quote within is two, and
+/// behind the one that closes is a comma or the end of the line.
 struct Quotes<R> {
     inner: R,
-    count: usize,
+    at: At,
+    /// Lines so far.
+    lines: u64,
+    /// The line on which the last quote was opened.
+    opened: u64,
+    /// The line of the first quote that is not closed.
+    wrong: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    /// The start of a cell.
+    Start,
+    /// In a cell without quotes.
+    Plain,
+    /// Between quotes.
+    Quoted,
+    /// Behind a quote that closes, if no other follows.
+    Closed,
+}
+
+impl<R: Read> Quotes<R> {
+    fn new(inner: R) -> Quotes<R> {
+        Quotes {
+            inner,
+            at: At::Start,
+            lines: 1,
+            opened: 0,
+            wrong: None,
+        }
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        let begin = bytes
+            .strip_prefix("\u{feff}".as_bytes())
+            .filter(|_| self.lines == 1 && self.at == At::Start);
+        for &byte in begin.unwrap_or(bytes) {
+            self.at = match (self.at, byte) {
+                (At::Quoted, b'"') => At::Closed,
+                (At::Quoted, _) => At::Quoted,
+                (At::Start | At::Closed, b'"') => {
+                    if self.at == At::Start {
+                        self.opened = self.lines;
+                    }
+                    At::Quoted
+                }
+                (_, b',' | b'\r' | b'\n') => At::Start,
+                (At::Closed, _) => {
+                    self.wrong.get_or_insert(self.opened);
+                    At::Plain
+                }
+                _ => At::Plain,
+            };
+            self.lines += u64::from(byte == b'\n');
+        }
+        if bytes.is_empty() && self.at == At::Quoted {
+            self.wrong.get_or_insert(self.opened);
+        }
+    }
 }
 
 impl<R: Read> Read for Quotes<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.count += buffer[..read].iter().filter(|&&byte| byte == b'"').count();
+        self.see(&buffer[..read]);
         Ok(read)
     }
 }

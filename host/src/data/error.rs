@@ -44,15 +44,10 @@ pub enum DataErrorKind {
         expected: usize,
         /// Cells of the row.
         got: usize,
-        /// Whether a cell goes over several lines, as a quote that is not
-        /// closed makes it.
-        lines: bool,
     },
-    /// A quote is opened that is not closed to the end of the file.
+    /// A quote is opened that is not closed where a cell ends.
     OpenQuote {
-        /// The row.
-        row: u64,
-        /// The line on which it starts.
+        /// The line on which it is.
         line: u64,
     },
     /// The file is not UTF-8 from this line on.
@@ -150,20 +145,13 @@ impl fmt::Display for DataError {
                 line,
                 expected,
                 got,
-                lines,
-            } => {
-                write!(
-                    f,
-                    "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
-                )?;
-                match lines {
-                    true => f.write_str(", one of which goes over several lines: is a quote not closed?"),
-                    false => Ok(()),
-                }
-            }
-            DataErrorKind::OpenQuote { row, line } => write!(
+            } => write!(
                 f,
-                "row {row} (line {line}): a quote is opened that is not closed to the end of the file"
+                "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
+            ),
+            DataErrorKind::OpenQuote { line } => write!(
+                f,
+                "line {line}: a quote is opened that is not closed before a comma or the end of a line"
             ),
             DataErrorKind::NotUtf8 { line } => {
                 write!(

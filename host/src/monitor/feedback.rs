@@ -276,20 +276,25 @@ impl Judged {
 pub(super) struct Waiting {
     /// When it was told, in seconds since 1970.
     pub(super) since: u64,
+    /// Whether the label said which row it is of.
+    pub(super) row_said: bool,
     pub(super) truth: Truth,
 }
 
 impl Waiting {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.since.to_le_bytes().to_vec();
+        bytes.push(self.row_said.into());
         put_truth(&mut bytes, &self.truth);
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Waiting> {
         let (since, rest) = bytes.split_first_chunk::<8>()?;
+        let (row_said, rest) = rest.split_first()?;
         Some(Waiting {
             since: u64::from_le_bytes(*since),
+            row_said: *row_said != 0,
             truth: get_truth(rest)?,
         })
     }
@@ -313,6 +318,13 @@ fn get_truth(bytes: &[u8]) -> Option<Truth> {
         (0, class) => Some(Truth::Class(u32::from_le_bytes(class.try_into().ok()?))),
         (1, number) => Some(Truth::Number(f64::from_le_bytes(number.try_into().ok()?))),
         _ => None,
+    }
+}
+
+/// The outcome of a label that does not say which of several rows it is of.
+pub(super) fn row_needed(rows: usize) -> Outcome {
+    Outcome::InvalidLabel {
+        detail: format!("row: the prediction has {rows} rows; say which one this is of"),
     }
 }
 
@@ -383,6 +395,7 @@ mod tests {
         for truth in [Truth::Class(7), Truth::Number(-0.1)] {
             let waiting = Waiting {
                 since: 78,
+                row_said: true,
                 truth: truth.clone(),
             };
             let bytes = waiting.encode();

@@ -252,33 +252,47 @@ pub struct Rule {
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// What rules ask for that no model has which they apply to, in sentences: they
-/// would never fire. Rules that are there by default fit what models there are.
-pub fn never(rules: &[Rule], manifests: &[&Manifest]) -> Vec<String> {
+/// What rules ask for that no model has which they apply to, in sentences. Rules
+/// that are there by default fit what models there are.
+pub fn unfit(rules: &[Rule], manifests: &[&Manifest]) -> Vec<String> {
     let defaults = Rule::defaults();
     let mut told = Vec::new();
     for rule in rules.iter().filter(|rule| rule.enabled) {
-        let unknown = rule
-            .models
-            .iter()
-            .filter(|name| manifests.iter().all(|m| m.name != **name));
-        told.extend(unknown.map(|name| format!("rule {:?}: no model of the name {name:?} is served", rule.name)));
+        let mut tell = |what: &str, names: &[String], known: &dyn Fn(&String) -> bool| {
+            let unknown: Vec<String> = names
+                .iter()
+                .filter(|name| !known(name))
+                .map(|name| format!("{name:?}"))
+                .collect();
+            if !unknown.is_empty() {
+                let end = match unknown.len() == names.len() {
+                    true => ", so that it can't fire",
+                    false => "",
+                };
+                told.push(format!(
+                    "rule {:?}: no served model has {what} {}{end}",
+                    rule.name,
+                    unknown.join(", ")
+                ));
+            }
+        };
+        tell("the name", &rule.models, &|name| {
+            manifests.iter().any(|m| m.name == *name)
+        });
         let applies = |m: &&&Manifest| rule.models.is_empty() || rule.models.contains(&m.name);
         let models: Vec<&Manifest> = manifests.iter().filter(applies).copied().collect();
         if models.is_empty() {
             continue;
         }
-        let has = |name: &String| models.iter().any(|m| m.features.iter().any(|f| f.name == *name));
-        let unknown = rule.features.iter().filter(|name| !has(name));
-        told.extend(unknown.map(|name| format!("rule {:?}: no served model has the feature {name:?}", rule.name)));
+        tell("the feature", &rule.features, &|name| {
+            models.iter().any(|m| m.features.iter().any(|f| f.name == *name))
+        });
         let measures =
             |m: &&Manifest| Judge::new(m).is_some_and(|judge| judge.metric_names().contains(&rule.metric.as_str()));
         let by_default = defaults.iter().any(|default| default.name == rule.name);
-        if rule.kind == Kind::Performance && !by_default && !models.iter().any(measures) {
-            told.push(format!(
-                "rule {:?}: no served model has the figure {:?}",
-                rule.name, rule.metric
-            ));
+        if rule.kind == Kind::Performance && !by_default {
+            let measured = models.iter().any(measures);
+            tell("the figure", std::slice::from_ref(&rule.metric), &|_| measured);
         }
     }
     told

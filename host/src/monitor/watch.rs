@@ -590,9 +590,7 @@ impl Watched {
         for (index, ((entry, key), kept)) in entries.iter().zip(&keys).zip(&kept).enumerate() {
             let truth = match (kept, feedback::truth(entry, judge)) {
                 (None, _) if self.config.wait.is_zero() => Err(Outcome::UnknownId),
-                (Some(kept), _) if entry.row.is_none() && rows(kept) > 1 => Err(Outcome::InvalidLabel {
-                    detail: format!("row: the prediction has {} rows; say which one this is of", rows(kept)),
-                }),
+                (Some(kept), _) if entry.row.is_none() && rows_of(kept) > 1 => Err(feedback::row_needed(rows_of(kept))),
                 (Some(kept), _) if row(kept, entry.row()).is_none() => Err(Outcome::UnknownRow),
                 (_, truth) => truth,
             };
@@ -610,6 +608,7 @@ impl Watched {
                 (Ok(truth), None) => {
                     let waiting = Waiting {
                         since: span::now(),
+                        row_said: entry.row.is_some(),
                         truth,
                     };
                     let parked = Parked {
@@ -698,6 +697,9 @@ impl Watched {
             match (Waiting::decode(&label.value), kept) {
                 (Some(waiting), None) if waiting.since >= since => {}
                 (None, _) | (_, None) => outcomes[index] = Some(Outcome::UnknownId),
+                (Some(waiting), Some(kept)) if !waiting.row_said && rows_of(&kept) > 1 => {
+                    outcomes[index] = Some(feedback::row_needed(rows_of(&kept)));
+                }
                 (Some(waiting), Some(kept)) => match row(&kept, label.row) {
                     None => outcomes[index] = Some(Outcome::UnknownRow),
                     Some((time, predicted)) => labels.push(Joined {
@@ -921,11 +923,6 @@ fn rows_of(bytes: &[u8]) -> usize {
 }
 
 /// The time and a row of a kept prediction, if it has that row.
-/// How many rows a prediction has, as it is kept.
-fn rows(bytes: &[u8]) -> usize {
-    bytes.len().saturating_sub(8) / 12
-}
-
 fn row(bytes: &[u8], row: u32) -> Option<(u64, Predicted)> {
     let (time, rows) = bytes.split_first_chunk::<8>()?;
     let row = rows.chunks_exact(12).nth(row as usize)?;
@@ -977,23 +974,51 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn predict(replica: &Watched, id: &str, score: f64) {
+        predict_rows(replica, id, &[score]);
+    }
+
+    fn tell(replica: &Watched, id: &str, row: u32, label: impl Into<serde_json::Value>) -> Outcome {
+        tell_of(replica, id, Some(row), label)
+    }
+
+    fn tell_of(replica: &Watched, id: &str, row: Option<u32>, label: impl Into<serde_json::Value>) -> Outcome {
+        let entry = Entry {
+            id: id.into(),
+            row,
+            label: label.into(),
+        };
+        replica.feedback(&[entry]).expect("the store works").remove(0)
+    }
+
+    fn predict_rows(replica: &Watched, id: &str, scores: &[f64]) {
         let observation = Observation {
             columns: 2,
-            status: vec![0],
-            labels: vec![0],
-            scores: vec![score],
+            status: vec![0; scores.len()],
+            labels: vec![0; scores.len()],
+            scores: scores.to_vec(),
             ..Observation::default()
         };
         replica.predicted(id, &observation);
     }
 
-    fn tell(replica: &Watched, id: &str, row: u32, label: impl Into<serde_json::Value>) -> Outcome {
-        let entry = Entry {
-            id: id.into(),
-            row: Some(row),
-            label: label.into(),
-        };
-        replica.feedback(&[entry]).expect("the store works").remove(0)
+    #[test]
+    fn a_label_that_says_no_row_is_of_the_only_one() {
+        let [first, second] = replicas(MINUTE);
+        predict_rows(&first, "known", &[1.0, 2.0]);
+        first.flush().expect("the store works");
+        let needed = tell_of(&second, "known", None, 3.0);
+        assert!(
+            matches!(&needed, Outcome::InvalidLabel { detail } if detail.contains("2 rows")),
+            "{needed:?}"
+        );
+        // Nor when the prediction comes later.
+        assert_eq!(tell_of(&second, "several", None, 3.0), Outcome::Pending);
+        assert_eq!(tell_of(&second, "one", None, 3.0), Outcome::Pending);
+        predict_rows(&first, "several", &[1.0, 2.0]);
+        predict_rows(&first, "one", &[1.0]);
+        first.flush().expect("the store works");
+        second.join_parked().expect("the store works");
+        assert_eq!(performance(&second), (1, Some(2.0)));
     }
 
     /// What labels say: how many, and the mean absolute error.

@@ -362,7 +362,7 @@ pub(super) fn schemas(manifest: &Manifest) -> Vec<(&'static str, Value)> {
             object(
                 json!({
                     "id": described(json!({ "type": ["string", "integer"] }), "The prediction's id"),
-                    "row": described(count(), "The row, from 0, where the prediction was a batch"),
+                    "row": described(count(), "The row, from 0; needed where the prediction was a batch of several"),
                     "label": described(label, "What it turned out to be"),
                 }),
                 &["row"],
