@@ -19,6 +19,13 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("output is text")
 }
 
+/// The command failed, and said why on standard error.
+#[track_caller]
+fn assert_refused(output: &Output, why: &str) {
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().expect("a path is text")
 }
@@ -85,8 +92,7 @@ fn predict_takes_text_a_file_and_standard_input() {
     let other: Value = serde_json::from_slice(&from_file.stdout).expect("an answer is JSON");
     assert_eq!(answer["probability"], other["probability"]);
     let bad = modelet(&["predict", file, "--input", "{\"features\": {\"age\": 1}}"]);
-    assert_eq!(bad.status.code(), Some(1));
-    assert!(text(&bad.stderr).contains("income"), "{}", text(&bad.stderr));
+    assert_refused(&bad, "income");
 }
 
 #[test]
@@ -159,22 +165,12 @@ fn drift_says_what_was_rejected_and_fails_when_nothing_is_left() {
     rows.change("age", |_, _| "young".into());
     let all = written("drift-all.csv", &rows.csv());
     let output = modelet(&["drift", model, path(&all)]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("no row is accepted by the model"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert_refused(&output, "no row is accepted by the model");
     rows = Rows::holdout();
     rows.change("defaulted", |_, _| String::new());
     let unlabelled = written("drift-unlabelled.csv", &rows.csv());
     let output = modelet(&["drift", model, path(&unlabelled), "--label", "defaulted"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("no accepted row has a label"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert_refused(&output, "no accepted row has a label");
 }
 
 #[test]
@@ -201,8 +197,7 @@ fn drift_fails_where_nothing_can_be_compared() {
         (&plain.output, "examples/credit/holdout.csv", "packed without --data"),
     ] {
         let output = modelet(&["drift", path(model), rows]);
-        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
-        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        assert_refused(&output, why);
         assert!(!output.stdout.is_empty(), "the report is written all the same");
     }
 }
@@ -244,8 +239,7 @@ fn standard_streams_have_the_name_of_no_file() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).lines().count() > 100);
     let packed = modelet(&["pack", "examples/credit/credit.onnx", "-o", "-"]);
-    assert_eq!(packed.status.code(), Some(1));
-    assert!(text(&packed.stderr).contains("are files"), "{}", text(&packed.stderr));
+    assert_refused(&packed, "are files");
 }
 
 /// A row without a label is one without a label, and a boolean is a class.
@@ -284,8 +278,7 @@ fn a_drift_report_may_go_to_standard_output() {
     let page = text(&output.stdout);
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     let both = modelet(&[&arguments[..], &["--json"]].concat());
-    assert_eq!(both.status.code(), Some(1));
-    assert!(text(&both.stderr).contains("standard output"), "{}", text(&both.stderr));
+    assert_refused(&both, "standard output");
 }
 
 #[test]
