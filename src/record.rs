@@ -9,6 +9,7 @@
 pub(crate) mod csv;
 pub(crate) mod json;
 pub(crate) mod object;
+pub mod quotes;
 mod swar;
 
 use crate::signature::Manifest;

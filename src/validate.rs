@@ -123,6 +123,20 @@ pub struct FaultCount {
     pub count: u32,
 }
 
+/// The words in CSV that stand for a missing value, as the empty cell does: what
+/// pandas' `read_csv` takes as such.
+pub const MISSING_WORDS: [&str; 18] = [
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+];
+
+/// Whether a CSV cell stands for a missing value. Text that a model takes, and
+/// the name of a category, is never one unless it is empty.
+pub fn is_missing_cell(cell: &str) -> bool {
+    // The longest of them has nine bytes; most cells need no comparison.
+    cell.is_empty() || (cell.len() <= 9 && MISSING_WORDS.contains(&cell))
+}
+
 /// A value as the readers deliver it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
@@ -593,8 +607,11 @@ impl Check {
             Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("false") => Some(0.0),
             Err(_) => None,
         };
+        let named = || self.named(&cell).is_some();
         match number {
-            Some(number) if self.named(&cell).is_none() => self.number(number, warn),
+            Some(number) if !number.is_nan() && !named() => self.number(number, warn),
+            Some(_) if !named() => self.missing(),
+            None if self.dtype != Dtype::String && is_missing_cell(&cell) && !named() => self.missing(),
             _ => self.text(cell, warn),
         }
     }

@@ -141,11 +141,12 @@ impl Artifact {
     /// When the bytes are something else.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Artifact, ArtifactError> {
         let sections = Sections::read(&bytes)?;
-        sections.check(&bytes)?;
+        let checked = sections.check(&bytes)?;
+        // What another version or another tool made is told as such.
         let manifest = sections.manifest(&bytes)?;
-        sections
-            .require(CHECKSUM_SECTION, &bytes)
-            .map_err(|_| ArtifactError::NoChecksum)?;
+        if !checked {
+            return Err(ArtifactError::NoChecksum);
+        }
         let golden = json(GOLDEN_SECTION, sections.require(GOLDEN_SECTION, &bytes)?)?;
         let bundle_sha256 = sections.bundle_sha256(&bytes)?;
         let file_sha256 = sha256_hex(&bytes);
@@ -262,11 +263,14 @@ impl Sections {
             .ok_or(ArtifactError::NotPacked { section })
     }
 
-    /// Holds the bytes against the checksum at their end, where there is one.
-    fn check(&self, bytes: &[u8]) -> Result<(), ArtifactError> {
-        match self.require(CHECKSUM_SECTION, bytes) {
-            Ok(written) if written != sha256_hex(&bytes[..self.last]).as_bytes() => Err(ArtifactError::Damaged),
-            _ => Ok(()),
+    /// Holds the bytes against the checksum at their end; false if there is none.
+    fn check(&self, bytes: &[u8]) -> Result<bool, ArtifactError> {
+        let Ok(written) = self.require(CHECKSUM_SECTION, bytes) else {
+            return Ok(false);
+        };
+        match written == sha256_hex(&bytes[..self.last]).as_bytes() {
+            true => Ok(true),
+            false => Err(ArtifactError::Damaged),
         }
     }
 

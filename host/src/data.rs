@@ -10,8 +10,8 @@
 //! cell as it stands (`007` keeps its zeros), and [`typed`] reads the others as
 //! the component does. Where there is no feature, [`Cell::narrow`] gives it the
 //! narrowest type that it fits. As for pandas, a cell is missing when it is empty
-//! or one of [`MISSING`] (among texts these may be categories, which [`known`]
-//! decides), and a column without a name is called `Unnamed: 0` by its place.
+//! or one of [`MISSING_WORDS`](modelet::validate::MISSING_WORDS) (among texts these
+//! may be categories), and a column without a name is called `Unnamed: 0` by its place.
 
 mod csv;
 mod error;
@@ -25,24 +25,12 @@ pub use writer::{Field, FieldType, Writer};
 use crate::output::{Progress, Unit};
 use modelet::signature::{Category, FeatureType};
 use modelet::tensor::Dtype;
+use modelet::validate::is_missing_cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// The cells that count as missing beside the empty one: what pandas'
-/// `read_csv` takes as such.
-pub const MISSING: [&str; 18] = [
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
-    "NaN", "None", "n/a", "nan", "null",
-];
-
-/// Whether a CSV cell stands for a missing value.
-pub fn is_missing(cell: &str) -> bool {
-    // The longest of them has nine bytes; most cells need no comparison.
-    cell.is_empty() || (cell.len() <= 9 && MISSING.contains(&cell))
-}
 
 /// How a table is written in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -247,7 +235,7 @@ impl Values {
         match self {
             Values::Boolean(_) => true,
             Values::Csv(cells) => {
-                let mut given = cells.iter().filter(|cell| !is_missing(cell)).peekable();
+                let mut given = cells.iter().filter(|cell| !is_missing_cell(cell)).peekable();
                 given.peek().is_some() && given.all(|cell| boolean(cell).is_some())
             }
             _ => false,
@@ -282,7 +270,7 @@ impl<'a> Cell<'a> {
         let Cell::Csv(text) = self else {
             return self;
         };
-        if is_missing(text) {
+        if is_missing_cell(text) {
             return Cell::Missing;
         }
         let trimmed = text.trim();
@@ -512,24 +500,6 @@ impl Builder {
     }
 }
 
-/// A cell as the feature has it: a word for a missing value, such as `NA`, is
-/// one unless it names a category. Text that the model itself gets is taken as
-/// it stands.
-pub fn known<'a>(cell: Cell<'a>, dtype: Dtype, encoding: &BTreeMap<String, f64>, categories: &[Category]) -> Cell<'a> {
-    match cell {
-        Cell::Text(text) | Cell::Csv(text) if dtype != Dtype::String && is_missing(text) => {
-            let listed = categories
-                .iter()
-                .any(|c| matches!(c, Category::Name(name) if name == text));
-            match listed || encoding.contains_key(text) {
-                true => cell,
-                false => Cell::Missing,
-            }
-        }
-        cell => cell,
-    }
-}
-
 /// A cell with the type that its feature gives it, as the component reads CSV:
 /// text where the model takes text or the text has a code, else a number, a
 /// boolean where the feature is one, or text that is neither.
@@ -540,12 +510,15 @@ pub fn typed<'a>(
     encoding: &BTreeMap<String, f64>,
     categories: &[Category],
 ) -> Cell<'a> {
-    let text = match known(cell, dtype, encoding, categories) {
-        Cell::Csv(text) => text,
-        cell => return cell,
+    let Cell::Csv(text) = cell else {
+        return cell;
     };
-    if dtype == Dtype::String || encoding.contains_key(text) {
+    let named = |category: &Category| matches!(category, Category::Name(name) if name == text);
+    if dtype == Dtype::String || encoding.contains_key(text) || categories.iter().any(named) {
         return Cell::Text(text);
+    }
+    if is_missing_cell(text) {
+        return Cell::Missing;
     }
     match text.trim().parse::<f64>() {
         Ok(number) if number.is_nan() => Cell::Missing,
@@ -617,7 +590,8 @@ pub fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn is_large_integer(text: &str) -> bool {
+/// Whether a text is an integer that 64 bits don't hold.
+pub fn is_large_integer(text: &str) -> bool {
     is_integer(text) && text.parse::<i64>().is_err()
 }
 

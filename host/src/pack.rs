@@ -752,6 +752,9 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
         );
     }
     add_reference(&mut manifest, data.is_some(), &answers, held_out.as_ref());
+    if let (None, Some(data), Some(label)) = (&holdout, &data, &options.label) {
+        notes.extend(foreign_label(&manifest, data, label));
+    }
     manifest.baseline = baseline(&manifest, options, holdout.as_ref().zip(held_out.as_ref()), &mut notes)?;
 
     let golden = golden(&mut settled, &manifest, data.as_ref(), reference_rows)?;
@@ -1026,6 +1029,18 @@ fn baseline(
         baseline.metrics.insert(name.clone(), *value);
     }
     Ok((!baseline.metrics.is_empty()).then_some(baseline))
+}
+
+/// What is wrong with the first label of the data that is none of the model's.
+fn foreign_label(manifest: &Manifest, data: &Table, label: &str) -> Option<String> {
+    let judge = Judge::new(manifest)?;
+    let values = &data.column(label)?.values;
+    let wrong = |row: usize| Some((row, read_label(&judge, values.get(row)).err()?));
+    let (row, what) = (0..values.len()).find_map(wrong)?;
+    Some(format!(
+        "column {label:?} (--label), row {}: {what}; with such labels the model's performance can't be measured",
+        row + 1
+    ))
 }
 
 fn measure(baseline: &mut Baseline, judge: &Judge, labels: &Values, answers: &Answers) -> anyhow::Result<()> {

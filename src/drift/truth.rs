@@ -332,11 +332,11 @@ impl Judge {
             truths: 0.5,
             predictions: 0.5,
         };
-        let mut mean = |name: &str, ratio: Ratio, only: Option<usize>| {
+        let mut mean = |name: &str, ratio: Ratio| {
             let parts: Vec<Option<(f64, f64)>> = (0..classes)
                 .map(|class| {
                     let whole = ratio.truths * truths[class] as f64 + ratio.predictions * predictions[class] as f64;
-                    (only.is_none_or(|only| only == class) && whole > 0.0).then(|| (hits[class] as f64 / whole, whole))
+                    (whole > 0.0).then(|| (hits[class] as f64 / whole, whole))
                 })
                 .collect();
             if let Some((value, deviation)) = ratio.mean(&parts, &cells) {
@@ -347,14 +347,15 @@ impl Judge {
         };
         match self.positive.map(|p| p as usize).filter(|&p| p < classes) {
             Some(positive) if self.task == Task::Binary => {
-                mean("f1", f1, Some(positive));
-                metrics.proportion("precision", hits[positive], predictions[positive]);
-                metrics.proportion("recall", hits[positive], truths[positive]);
+                let (hits, truths, predictions) = (hits[positive], truths[positive], predictions[positive]);
+                metrics.f1(hits, truths + predictions - hits);
+                metrics.proportion("precision", hits, predictions);
+                metrics.proportion("recall", hits, truths);
             }
             _ => {
-                mean("precision_macro", precision, None);
-                mean("recall_macro", recall, None);
-                mean("f1_macro", f1, None);
+                mean("precision_macro", precision);
+                mean("recall_macro", recall);
+                mean("f1_macro", f1);
             }
         }
     }
@@ -367,8 +368,11 @@ impl Judge {
                 let (positives, negatives) = by_bin
                     .iter()
                     .fold((0.0, 0.0), |(p, n), &(miss, hit)| (p + hit as f64, n + miss as f64));
-                let se = auc_standard_error(auc, positives, negatives);
-                metrics.value("auc", auc, metrics.z * se + error);
+                let interval = (
+                    auc_bound(auc - error, -1.0, positives, negatives, metrics.z),
+                    auc_bound(auc + error, 1.0, positives, negatives, metrics.z),
+                );
+                metrics.put("auc", auc, interval, metrics.rows);
             }
             for (name, which) in [("log_loss", Loss::Log), ("brier", Loss::Brier)] {
                 if self.kind == ScoreKind::Probability {
@@ -651,6 +655,27 @@ fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
     libm::sqrt((variance / (positives * negatives)).max(0.0))
 }
 
+/// The score interval's bound below (`side` -1) or above (1) a measured AUC: the
+/// furthest AUC of which the measured one is `z` of its own standard errors
+/// away, so that it stays within 0 and 1, and few pairs never make it sure
+/// (Newcombe 2006, "Confidence intervals for an effect size measure based on the
+/// Mann-Whitney statistic, part 2", Statistics in Medicine 25).
+fn auc_bound(auc: f64, side: f64, positives: f64, negatives: f64, z: f64) -> f64 {
+    let auc = auc.clamp(0.0, 1.0);
+    // The distance in excess of the margin is convex from the measured AUC, where
+    // it is not positive, to the end.
+    let (mut inside, mut outside) = (auc, if side < 0.0 { 0.0 } else { 1.0 });
+    for _ in 0..60 {
+        let middle = (inside + outside) / 2.0;
+        let margin = z * auc_standard_error(middle, positives, negatives);
+        match (middle - auc) * side <= margin {
+            true => inside = middle,
+            false => outside = middle,
+        }
+    }
+    outside
+}
+
 /// A figure of a class that is its hits over a mix of its rows and of the
 /// predictions of it: precision, recall or F1.
 #[derive(Clone, Copy)]
@@ -709,6 +734,18 @@ impl Metrics<'_> {
             let (hits, rows) = (hits as f64, rows as f64);
             let (low, high) = stats::wilson(hits, rows, self.z);
             self.put(name, hits / rows, (low, high), rows as u64);
+        }
+    }
+
+    /// F1 of a class from its hits among the rows that are of it or predicted to
+    /// be. It rises with their share J (Jaccard's) alone, F1 = 2 J / (1 + J), so
+    /// that the ends of its interval are those of the share's.
+    fn f1(&mut self, hits: i64, rows: i64) {
+        if rows > 0 {
+            let of_share = |share: f64| 2.0 * share / (1.0 + share);
+            let (hits, rows) = (hits as f64, rows as f64);
+            let (low, high) = stats::wilson(hits, rows, self.z);
+            self.put("f1", of_share(hits / rows), (of_share(low), of_share(high)), self.rows);
         }
     }
 
@@ -939,11 +976,11 @@ mod tests {
         near(metric("precision"), 2.0 / 3.0, 1e-12);
         near(metric("recall"), 2.0 / 3.0, 1e-12);
         near(metric("f1"), 2.0 / 3.0, 1e-12);
-        // Two hits, one miss of each kind: each moves it by a ninth, so the
-        // variance is 4/81.
+        // Two hits of the four rows that are positive or predicted to be: the
+        // share's interval is [0.1500, 0.8500].
         let f1 = &performance.metrics["f1"];
-        near(f1.low.unwrap(), 2.0 / 3.0 - stats::Z_95 * 2.0 / 9.0, 1e-12);
-        assert_eq!(f1.high, Some(1.0));
+        near(f1.low.unwrap(), 0.3 / 1.15, 1e-4);
+        near(f1.high.unwrap(), 1.7 / 1.85, 1e-4);
         // Of the 9 pairs two are in the wrong order: 0.8 is above 0.7 and 0.4.
         near(metric("auc"), 7.0 / 9.0, 1e-12);
         let log_loss = -(0.9f64.ln() + 0.2f64.ln() + 0.7f64.ln() + 0.4f64.ln() + 0.8f64.ln() + 0.9f64.ln()) / 6.0;
@@ -1035,6 +1072,38 @@ mod tests {
                 assert!(wide.low.unwrap() < low && high < wide.high.unwrap(), "{name}: {wide:?}");
             }
         }
+    }
+
+    /// With one row of each class the variance of an AUC is that of a coin, so
+    /// its interval is Wilson's of one toss.
+    #[test]
+    fn few_labels_are_never_sure() {
+        let judge = binary();
+        for (rows, auc) in [([(0.9, 1), (0.1, 0)], 1.0), ([(0.1, 1), (0.9, 0)], 0.0)] {
+            let performance = judge.performance(&sums(&judge, &rows), &BTreeMap::new());
+            let metric = &performance.metrics["auc"];
+            let (low, high) = stats::wilson(auc, 1.0, stats::Z_95);
+            assert_eq!(metric.value, auc);
+            near(metric.low.unwrap(), low, 1e-9);
+            near(metric.high.unwrap(), high, 1e-9);
+        }
+        let one = judge.performance(&sums(&judge, &[(0.9, 1)]), &BTreeMap::new());
+        let f1 = &one.metrics["f1"];
+        assert_eq!((f1.value, f1.high), (1.0, Some(1.0)));
+        near(f1.low.unwrap(), 2.0 * 0.206_549 / 1.206_549, 1e-5);
+        // Of many it is the interval that the standard error at the value gives.
+        let (positives, negatives) = (4000.0, 6000.0);
+        let margin = stats::Z_95 * auc_standard_error(0.8, positives, negatives);
+        near(
+            auc_bound(0.8, -1.0, positives, negatives, stats::Z_95),
+            0.8 - margin,
+            2e-4,
+        );
+        near(
+            auc_bound(0.8, 1.0, positives, negatives, stats::Z_95),
+            0.8 + margin,
+            2e-4,
+        );
     }
 
     #[test]

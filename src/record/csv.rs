@@ -1,10 +1,12 @@
 //! CSV to records: RFC 4180 with a header that names the features, in any
-//! order. An empty cell is a missing value.
+//! order. An empty cell is a missing value, and so is one of
+//! [`MISSING_WORDS`](crate::validate::MISSING_WORDS) where the model takes numbers.
 //!
 //! A record without quotes is taken apart where it lies; one that has some goes
 //! through the state machine of `csv-core`. Both take CR, LF and CRLF for the
 //! end of a record and pass empty lines over.
 
+use super::quotes::Quotes;
 use super::{Batch, ReadError, swar};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
 use csv_core::{ReadRecordResult, Reader};
@@ -16,6 +18,7 @@ const CELLS_MAX: usize = 1 << 16;
 /// One record after another, in buffers that grow to the longest.
 struct Records<'a> {
     reader: Reader,
+    body: &'a str,
     rest: &'a str,
     /// The record, if it has no quotes; else its cells are in `cells`, one
     /// after another.
@@ -32,6 +35,7 @@ impl<'a> Records<'a> {
         reader.read_record(&[], &mut [], &mut []);
         Records {
             reader,
+            body,
             rest: body,
             plain: None,
             cells: Vec::new(),
@@ -100,11 +104,29 @@ impl<'a> Records<'a> {
                 }
                 // A record ends at a byte that is a character.
                 ReadRecordResult::Record | ReadRecordResult::End => {
-                    self.rest = &self.rest[read..];
+                    let (record, rest) = self.rest.split_at(read);
+                    self.check_quotes(record)?;
+                    self.rest = rest;
                     return Ok((result == ReadRecordResult::Record).then_some(ended));
                 }
             }
         }
+    }
+
+    /// Refuses a record in which a quote is not closed: it may have swallowed
+    /// others.
+    fn check_quotes(&self, record: &str) -> Result<(), ReadError> {
+        let mut quotes = Quotes::new(1);
+        quotes.see(record.as_bytes());
+        quotes.end();
+        let Some(line) = quotes.wrong() else {
+            return Ok(());
+        };
+        let before = &self.body.as_bytes()[..self.body.len() - self.rest.len()];
+        let line = line + before.iter().filter(|byte| **byte == b'\n').count() as u64;
+        Err(ReadError::Syntax(format!(
+            "line {line}: a quote is opened that is not closed before a comma or the end of a line"
+        )))
     }
 
     #[inline]
@@ -223,13 +245,25 @@ mod tests {
         }
     }
 
-    fn found(text: &str) -> Vec<Vec<String>> {
+    fn found(text: &str) -> Result<Vec<Vec<String>>, ReadError> {
         let mut records = Records::new(text);
         let mut found = Vec::new();
-        while let Some(cells) = records.next().unwrap() {
+        while let Some(cells) = records.next()? {
             found.push((0..cells).map(|index| records.cell(index).into_owned()).collect());
         }
-        found
+        Ok(found)
+    }
+
+    /// The line of the quote that is told not to be closed.
+    fn wrong(text: &str) -> Option<u64> {
+        match found(text) {
+            Ok(_) => None,
+            Err(ReadError::Syntax(what)) => {
+                let line = what.strip_prefix("line ").and_then(|rest| rest.split_once(':'));
+                Some(line.unwrap().0.parse().unwrap())
+            }
+            Err(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -264,7 +298,13 @@ mod tests {
             random = random
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
-            assert_eq!(found(&text), expected(&text), "{text:?}");
+            let mut quotes = Quotes::new(1);
+            quotes.see(text.as_bytes());
+            quotes.end();
+            match quotes.wrong() {
+                Some(line) => assert_eq!(wrong(&text), Some(line), "{text:?}"),
+                None => assert_eq!(found(&text).unwrap(), expected(&text), "{text:?}"),
+            }
         }
     }
 
@@ -272,13 +312,23 @@ mod tests {
     fn a_cell_longer_than_the_buffers_is_whole() {
         let long = "x\u{e9}".repeat(10_000);
         let text = format!("a,\"{long}\"\r\n{long},b");
-        assert_eq!(found(&text), [["a", &long], [&long, "b"]]);
+        assert_eq!(found(&text).unwrap(), [["a", &long], [&long, "b"]]);
     }
 
     #[test]
     fn a_byte_order_mark_inside_is_text() {
         let text = "a\n\u{feff}\"b\",c\n\u{feff}d\n";
-        assert_eq!(found(text), [vec!["a"], vec!["\u{feff}\"b\"", "c"], vec!["\u{feff}d"]]);
+        assert_eq!(
+            found(text).unwrap(),
+            [vec!["a"], vec!["\u{feff}\"b\"", "c"], vec!["\u{feff}d"]]
+        );
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_loses_no_record() {
+        assert_eq!(wrong("a,b\n1,2\n\"3,4\n5,6\n"), Some(3));
+        assert_eq!(wrong("a,b\n\"1\n\",2\n3,\"4\"x\n5,6\n"), Some(4));
+        assert_eq!(wrong("a,b\n1,5\" pipe\n"), None);
     }
 
     #[test]

@@ -257,6 +257,26 @@ fn a_bad_cell_of_the_holdout_costs_its_row_only() {
 }
 
 #[test]
+fn labels_that_are_none_of_the_models_are_told_without_a_holdout_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rows = Rows::reference();
+    rows.change("defaulted", |row, label| match (row, label) {
+        (0, _) => String::new(),
+        (_, "1") => "yes".into(),
+        _ => "no".into(),
+    });
+    let options = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(written("words.csv", &rows.csv())),
+        holdout: None,
+        ..credit_options(WasiVersion::V0_3)
+    };
+    let notes = pack(&options, &Silent).expect("they are no features").notes.join("\n");
+    let expected = "column \"defaulted\" (--label), row 2: expected one of 0, 1 but got \"";
+    assert!(notes.contains(expected), "{notes}");
+}
+
+#[test]
 fn an_integer_beyond_64_bits_costs_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut rows = Rows::holdout();

@@ -90,6 +90,14 @@ fn whatever_comes_is_answered_by_a_problem_and_the_server_goes_on() {
             422,
             "invalid-features",
         ),
+        (
+            "POST",
+            "/predict/batch",
+            &[("content-type", "text/csv")],
+            "age,income\n\"30,1\n40,2\n",
+            400,
+            "malformed-body",
+        ),
     ] {
         let answer = send(at, method, path, headers, body.as_bytes());
         assert_eq!(answer.status, status, "{method} {path} {body:.60}: {}", answer.text());

@@ -318,6 +318,7 @@ fn broken_batches_are_refused_whole_or_row_by_row() {
         (Format::Csv, "", 400),
         (Format::Csv, "age,income\n", 422),
         (Format::Csv, "age,age\n1,2\n", 400),
+        (Format::Csv, "age,income\n1,\"2\n3,4\n", 400),
     ] {
         let (got, problem) = batch(format, body);
         assert_eq!(got, status, "{body:?}: {problem}");
@@ -336,6 +337,37 @@ fn broken_batches_are_refused_whole_or_row_by_row() {
     );
     let many = format!("{{\"instances\": [{}]}}", ["{}"; 11].join(","));
     assert_eq!(batch(Format::Json, &many).0, 413);
+}
+
+#[test]
+fn words_for_a_missing_value_in_csv_are_empty_cells() {
+    let mut service = credit_service();
+    let request: Value = serde_json::from_str(&credit_request()).expect("the example is JSON");
+    let features = request["features"].as_object().expect("features");
+    let names: Vec<&str> = features.keys().map(String::as_str).collect();
+    let row = |feature: &str, cell: &str| {
+        let cells = features.iter().map(|(name, value)| match (name == feature, value) {
+            (true, _) => cell.to_owned(),
+            (false, Value::String(text)) => text.clone(),
+            (false, value) => value.to_string(),
+        });
+        cells.collect::<Vec<_>>().join(",")
+    };
+    let words = ["", "NA", "NaN", "nan", "NULL", "None", "<NA>"];
+    let rows = words.map(|word| row("savings_balance", word)).join("\n");
+    let body = format!("{}\n{rows}\n{}\n", names.join(","), row("age", "NA"));
+    let options = BatchOptions {
+        format: Format::Csv,
+        ..REPORT
+    };
+    let (status, answer) = outcome(service.predict_batch(body.as_bytes(), options, None, || 0));
+    let rows = answer["predictions"].as_array().expect("rows");
+    assert_eq!((status, rows.len()), (200, words.len() + 1));
+    for (row, word) in rows.iter().zip(words) {
+        assert_eq!(row["probability"], rows[0]["probability"], "{word}: {row}");
+        assert!(row["probability"].is_number(), "{word}: {row}");
+    }
+    assert_eq!(faults(&rows[words.len()]["error"]), ["age missing"]);
 }
 
 #[test]

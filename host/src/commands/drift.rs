@@ -108,31 +108,25 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
             output.status(format!("the report is in {}", path.display()));
         }
     }
-    let (state, rows) = (report.state, report.rows);
     let found = Found { report, performance };
     match args.json {
         true => output.print_json(&found)?,
         false if page_printed => {}
         false => output.print(text(&found, output))?,
     }
-    if rows == 0 {
-        bail!(
+    match found.report.state {
+        _ if found.report.rows == 0 => bail!(
             "{}: no row is accepted by the model, so nothing can be compared",
             named()
-        );
-    }
-    match state {
+        ),
         State::NoReference => bail!(
             "{}: the model was packed without --data, so there is nothing to compare with",
             args.model.display()
         ),
         State::InsufficientData => bail!("{}: nothing can be compared: {}", named(), found.report.verdict),
-        State::Stable | State::Drifted => {}
+        State::Stable => Ok(Status::Good),
+        State::Drifted => Ok(Status::No),
     }
-    Ok(match state {
-        State::Drifted => Status::No,
-        _ => Status::Good,
-    })
 }
 
 /// What is written as JSON: the members that `GET /drift` has too.

@@ -231,7 +231,7 @@ impl<'a> Columns<'a> {
         let feature = &self.manifest.features[index];
         let dtype = self.manifest.inputs[feature.input as usize].dtype;
         if self.format == Format::Csv {
-            chunk.csv_cell(match data::known(cell, dtype, &feature.encoding, &feature.categories) {
+            chunk.csv_cell(match cell {
                 Cell::Csv(text) => text,
                 _ => "",
             });
@@ -248,6 +248,12 @@ fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
         Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
         Cell::Other(_) => out.extend_from_slice(b"[]"),
+        // Readers give integers beyond 64 bits as text.
+        Cell::Text(text)
+            if dtype != Dtype::String && !feature.encoding.contains_key(text) && data::is_large_integer(text) =>
+        {
+            json::f64(out, text.parse().unwrap_or(f64::NAN));
+        }
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
         cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
         Cell::Boolean(value) if feature.kind == FeatureType::Boolean => {
@@ -366,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_cells_go_on_as_they_are_and_missing_ones_empty() {
+    fn csv_cells_go_on_as_they_are() {
         let names = names("ID|c, d|label|x|b");
         let rows: [&[Cell<'_>]; 2] = [
             &[
@@ -385,23 +391,29 @@ mod tests {
             ],
         ];
         let (body, ids) = body(Format::Csv, &names, &rows);
-        assert_eq!(body, "\"c, d\",x,b\nNone,,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
+        assert_eq!(body, "\"c, d\",x,b\nNone,nan,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
         assert_eq!(ids, [Value::Csv("007".into()), Value::Missing]);
     }
 
     #[test]
     fn typed_values_keep_their_types() {
         let names = names("x|b|c, d");
-        let rows: [&[Cell<'_>]; 3] = [
+        let rows: [&[Cell<'_>]; 4] = [
             &[Cell::Boolean(true), Cell::Boolean(true), Cell::Integer(7)],
             &[Cell::Missing, Cell::Number(0.5), Cell::Missing],
             &[Cell::Number(f64::INFINITY), Cell::Other("List"), Cell::Text("é")],
+            &[
+                Cell::Text("-18446744073709551616"),
+                Cell::Text("7"),
+                Cell::Text("18446744073709551616"),
+            ],
         ];
         let (body, _) = body(Format::Parquet, &names, &rows);
         let expected = [
             r#"{"features":{"x":1,"b":true,"c, d":"7"}}"#,
             r#"{"features":{"x":null,"b":0.5,"c, d":""}}"#,
             r#"{"features":{"x":Infinity,"b":[],"c, d":"é"}}"#,
+            r#"{"features":{"x":-1.8446744073709552e19,"b":"7","c, d":"18446744073709551616"}}"#,
         ];
         assert_eq!(body.lines().collect::<Vec<_>>(), expected);
     }

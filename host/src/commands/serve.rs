@@ -33,7 +33,7 @@ fn config(args: ServeArgs) -> Result<ServeConfig, ConfigError> {
         // The store of the command line goes before that of the file.
         let needed = |(key, _): &(String, String)| args.store.is_none() || key != "monitor.store";
         let unset: Vec<String> = (config.unset().into_iter().filter(needed))
-            .map(|(key, name)| format!("{key}: the environment variable {name} is not set, or no UTF-8"))
+            .map(|(key, name)| format!("{key}: the environment variable {name} is not set, or not UTF-8"))
             .collect();
         if !unset.is_empty() {
             return Err(ConfigError(unset.join("\n")));

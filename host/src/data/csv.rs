@@ -3,13 +3,14 @@
 use super::{Cell, Counted, DataError, DataErrorKind, Put};
 use crate::output::Progress;
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
+use modelet::record::quotes::Quotes;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 pub(super) struct CsvReader<'a> {
     path: PathBuf,
-    reader: Reader<Quotes<BufReader<Counted<'a>>>>,
+    reader: Reader<Seen<BufReader<Counted<'a>>>>,
     columns: Vec<String>,
     record: StringRecord,
 }
@@ -23,11 +24,9 @@ impl<'a> CsvReader<'a> {
             return Err(fail(DataErrorKind::Empty));
         }
         // The csv crate takes a byte order mark off by itself.
-        let mut reader = ReaderBuilder::new().flexible(true).from_reader(Quotes::new(bytes));
-        let header = reader.headers().map_err(|e| convert(path, e, 0))?.clone();
-        if let Some(line) = reader.get_ref().wrong {
-            return Err(fail(DataErrorKind::OpenQuote { line }));
-        }
+        let mut reader = ReaderBuilder::new().flexible(true).from_reader(Seen::new(bytes));
+        let header = reader.headers().map_err(|e| convert(path, e, 0)).cloned()?;
+        check_quotes(path, &reader)?;
         if let [only] = header.iter().collect::<Vec<_>>()[..]
             && let Some(got) = only.chars().find(|c| matches!(c, ';' | '\t' | '|'))
         {
@@ -59,15 +58,11 @@ impl<'a> CsvReader<'a> {
 
     pub(super) fn row(&mut self, put: Put<'_>) -> Result<bool, DataError> {
         let line = self.reader.position().line();
-        if !self
-            .reader
-            .read_record(&mut self.record)
-            .map_err(|e| convert(&self.path, e, line))?
-        {
-            self.check_quotes()?;
+        let more = self.reader.read_record(&mut self.record);
+        check_quotes(&self.path, &self.reader)?;
+        if !more.map_err(|e| convert(&self.path, e, line))? {
             return Ok(false);
         }
-        self.check_quotes()?;
         // The header is record 0.
         let (row, line) = self.record.position().map_or((0, line), |at| (at.record(), at.line()));
         if self.record.len() != self.columns.len() {
@@ -89,87 +84,46 @@ impl<'a> CsvReader<'a> {
         }
         Ok(true)
     }
+}
 
-    /// Refuses what was read if a quote in it is not closed, for rows would be
-    /// missing.
-    fn check_quotes(&self) -> Result<(), DataError> {
-        match self.reader.get_ref().wrong {
-            Some(line) => Err(DataError::new(&self.path, DataErrorKind::OpenQuote { line })),
-            None => Ok(()),
-        }
+/// Refuses what was read if a quote in it is not closed, for rows would be
+/// missing.
+fn check_quotes<R: Read>(path: &Path, reader: &Reader<Seen<R>>) -> Result<(), DataError> {
+    match reader.get_ref().quotes.wrong() {
+        Some(line) => Err(DataError::new(path, DataErrorKind::OpenQuote { line })),
+        None => Ok(()),
     }
 }
 
-/// A reader that sees quotes which are not closed where a cell ends. RFC 4180,
-/// section 2: a quote opens at the start of a cell, a quote within is two, and
-/// behind the one that closes is a comma or the end of the line.
-struct Quotes<R> {
+/// A reader that follows the quotes in what is read.
+struct Seen<R> {
     inner: R,
-    at: At,
-    /// Lines so far.
-    lines: u64,
-    /// The line on which the last quote was opened.
-    opened: u64,
-    /// The line of the first quote that is not closed.
-    wrong: Option<u64>,
+    quotes: Quotes,
+    begun: bool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum At {
-    /// The start of a cell.
-    Start,
-    /// In a cell without quotes.
-    Plain,
-    /// Between quotes.
-    Quoted,
-    /// Behind a quote that closes, if no other follows.
-    Closed,
-}
-
-impl<R: Read> Quotes<R> {
-    fn new(inner: R) -> Quotes<R> {
-        Quotes {
+impl<R> Seen<R> {
+    fn new(inner: R) -> Seen<R> {
+        Seen {
             inner,
-            at: At::Start,
-            lines: 1,
-            opened: 0,
-            wrong: None,
-        }
-    }
-
-    fn see(&mut self, bytes: &[u8]) {
-        let begin = bytes
-            .strip_prefix("\u{feff}".as_bytes())
-            .filter(|_| self.lines == 1 && self.at == At::Start);
-        for &byte in begin.unwrap_or(bytes) {
-            self.at = match (self.at, byte) {
-                (At::Quoted, b'"') => At::Closed,
-                (At::Quoted, _) => At::Quoted,
-                (At::Start | At::Closed, b'"') => {
-                    if self.at == At::Start {
-                        self.opened = self.lines;
-                    }
-                    At::Quoted
-                }
-                (_, b',' | b'\r' | b'\n') => At::Start,
-                (At::Closed, _) => {
-                    self.wrong.get_or_insert(self.opened);
-                    At::Plain
-                }
-                _ => At::Plain,
-            };
-            self.lines += u64::from(byte == b'\n');
-        }
-        if bytes.is_empty() && self.at == At::Quoted {
-            self.wrong.get_or_insert(self.opened);
+            quotes: Quotes::new(1),
+            begun: false,
         }
     }
 }
 
-impl<R: Read> Read for Quotes<R> {
+impl<R: Read> Read for Seen<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.see(&buffer[..read]);
+        let bytes = &buffer[..read];
+        let mark = match std::mem::replace(&mut self.begun, true) {
+            false => bytes.strip_prefix("\u{feff}".as_bytes()),
+            true => None,
+        };
+        self.quotes.see(mark.unwrap_or(bytes));
+        if read == 0 {
+            self.quotes.end();
+        }
         Ok(read)
     }
 }

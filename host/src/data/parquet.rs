@@ -1,6 +1,6 @@
 //! Parquet, row by row over batches of columns.
 
-use super::{Counted, DataError, DataErrorKind, FieldType, Put, Values, is_standard, open};
+use super::{Cell, Counted, DataError, DataErrorKind, FieldType, Put, Values, is_standard, open};
 use crate::output::{Progress, Unit};
 use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::errors::ParquetError;
@@ -127,7 +127,14 @@ impl<'a> ParquetReader<'a> {
             self.progress.advance(self.rows as u64);
         }
         for (index, values) in self.values.iter().enumerate() {
-            put(index, values.get(self.next));
+            let cell = match values.get(self.next) {
+                // It is beside one that 64 bits don't hold.
+                Cell::Text(text) if self.types[index] == DataType::UInt64 => {
+                    text.parse().map_or(Cell::Text(text), Cell::Integer)
+                }
+                cell => cell,
+            };
+            put(index, cell);
         }
         self.next += 1;
         Ok(true)

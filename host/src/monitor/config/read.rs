@@ -534,17 +534,16 @@ fn thresholds(section: &Section<'_>, thresholds: &mut Thresholds) {
             _ => f64::NAN,
         };
         match fitting {
-            Some(_) if !(size.is_finite() && size >= 0.0) => {
-                item.expected::<()>("a number from 0");
-            }
-            Some(_) if name.get_ref() == "adjusted_p" && !(0.0 < size && size < 1.0) => {
-                item.expected::<()>("a number between 0 and 1");
-            }
-            Some(_) if name.get_ref() == "quality_increase" && size > 1.0 => {
-                item.expected::<()>("a share from 0 to 1");
-            }
             Some(value) => {
-                good.insert(name.get_ref().to_string(), value);
+                let (fits, expected) = match &**name.get_ref() {
+                    "adjusted_p" => (0.0 < size && size < 1.0, "a number between 0 and 1"),
+                    "quality_increase" => ((0.0..=1.0).contains(&size), "a share from 0 to 1"),
+                    _ => (size.is_finite() && size >= 0.0, "a number from 0"),
+                };
+                match fits {
+                    true => drop(good.insert(name.get_ref().to_string(), value)),
+                    false => drop(item.expected::<()>(expected)),
+                }
             }
             None => {
                 let why = read(number).err().map_or(String::new(), |e| e.message().to_owned());
