@@ -23,7 +23,7 @@ pub use error::{DataError, DataErrorKind};
 pub use writer::{Field, FieldType, Writer};
 
 use crate::output::{Progress, Unit};
-use modelet::signature::{Category, FeatureType};
+use modelet::signature::FeatureType;
 use modelet::tensor::Dtype;
 use modelet::validate::is_missing_cell;
 use std::collections::BTreeMap;
@@ -109,7 +109,9 @@ pub enum Values {
     Integer(Vec<Option<i64>>),
     /// Booleans.
     Boolean(Vec<Option<bool>>),
-    /// Text; also dates and times, in ISO 8601, and integers beyond 64 bits.
+    /// Integers, exact, some of them beyond 64 bits.
+    Large(Vec<Option<i128>>),
+    /// Text; also dates and times, in ISO 8601.
     Text(Vec<Option<String>>),
     /// Cells of a CSV file.
     Csv(CsvCells),
@@ -200,6 +202,7 @@ impl Values {
         match self {
             Values::Number(v) => v.len(),
             Values::Integer(v) => v.len(),
+            Values::Large(v) => v.len(),
             Values::Boolean(v) => v.len(),
             Values::Text(v) => v.len(),
             Values::Csv(cells) => cells.ends.len(),
@@ -219,7 +222,12 @@ impl Values {
                 .get(row)
                 .filter(|value| !value.is_nan())
                 .map_or(Cell::Missing, |&value| Cell::Number(value)),
-            Values::Integer(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Integer),
+            Values::Integer(v) => v
+                .get(row)
+                .copied()
+                .flatten()
+                .map_or(Cell::Missing, |value| Cell::Integer(value.into())),
+            Values::Large(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Integer),
             Values::Boolean(v) => v.get(row).copied().flatten().map_or(Cell::Missing, Cell::Boolean),
             Values::Text(v) => v.get(row).and_then(Option::as_deref).map_or(Cell::Missing, Cell::Text),
             Values::Csv(cells) => match cells.get(row) {
@@ -250,8 +258,8 @@ pub enum Cell<'a> {
     Missing,
     /// A boolean.
     Boolean(bool),
-    /// An integer.
-    Integer(i64),
+    /// An integer of 64 bits, with a sign or without.
+    Integer(i128),
     /// A number.
     Number(f64),
     /// Text.
@@ -276,7 +284,7 @@ impl<'a> Cell<'a> {
         let trimmed = text.trim();
         boolean(text)
             .map(Cell::Boolean)
-            .or_else(|| trimmed.parse().ok().map(Cell::Integer))
+            .or_else(|| trimmed.parse::<i64>().ok().map(|value| Cell::Integer(value.into())))
             .or_else(|| number(trimmed).map(Cell::Number))
             .unwrap_or(Cell::Text(text))
     }
@@ -401,6 +409,7 @@ enum Builder {
     Nothing,
     Number(Vec<f64>),
     Integer(Vec<Option<i64>>),
+    Large(Vec<Option<i128>>),
     Boolean(Vec<Option<bool>>),
     Text(Vec<Option<String>>),
     Csv(CsvCells),
@@ -426,10 +435,21 @@ impl Builder {
                 return self.put(row, cell);
             }
             (Builder::Boolean(v), Cell::Boolean(value)) => put_at(v, row, Some(value), None),
-            (Builder::Integer(v), Cell::Integer(value)) => put_at(v, row, Some(value), None),
+            (Builder::Integer(v), Cell::Integer(value)) => match i64::try_from(value) {
+                Ok(value) => put_at(v, row, Some(value), None),
+                Err(_) => {
+                    let mut integers = v.iter().map(|v| v.map(i128::from)).collect();
+                    put_at(&mut integers, row, Some(value), None);
+                    *self = Builder::Large(integers);
+                }
+            },
+            (Builder::Large(v), Cell::Integer(value)) => put_at(v, row, Some(value), None),
             (Builder::Integer(v), Cell::Number(value)) => {
                 // Exact, or the column would lose digits.
-                let numbers: Option<Vec<f64>> = v.iter().map(|v| v.map_or(Some(f64::NAN), exact)).collect();
+                let numbers: Option<Vec<f64>> = v
+                    .iter()
+                    .map(|v| v.map_or(Some(f64::NAN), |v| exact(v.into())))
+                    .collect();
                 let Some(mut numbers) = numbers else {
                     return Err(format!("the number {value} after an integer that is not exact as one"));
                 };
@@ -442,17 +462,6 @@ impl Builder {
                 None => return Err(format!("the integer {value}, which is not exact as a number")),
             },
             (Builder::Text(v), Cell::Text(value)) => put_at(v, row, Some(value.to_owned()), None),
-            // Integers beyond 64 bits come as text, and take the others along.
-            (Builder::Integer(v), Cell::Text(value)) if is_large_integer(value) => {
-                let mut texts = v.iter().map(|v| v.map(|v| v.to_string())).collect();
-                put_at(&mut texts, row, Some(value.to_owned()), None);
-                *self = Builder::Text(texts);
-            }
-            (Builder::Text(v), Cell::Integer(value))
-                if v.iter().flatten().next_back().is_some_and(|t| is_integer(t)) =>
-            {
-                put_at(v, row, Some(value.to_string()), None);
-            }
             (Builder::Csv(cells), Cell::Csv(cell)) => cells.put(row, cell),
             (Builder::Other(_), _) => {}
             (_, Cell::Other(name)) => *self = Builder::Other(name.to_owned()),
@@ -465,7 +474,7 @@ impl Builder {
         match self {
             Builder::Nothing => "nothing",
             Builder::Number(_) => "a number",
-            Builder::Integer(_) => "an integer",
+            Builder::Integer(_) | Builder::Large(_) => "an integer",
             Builder::Boolean(_) => "a boolean",
             Builder::Text(_) | Builder::Csv(_) => "text",
             Builder::Other(_) => "anything",
@@ -482,6 +491,10 @@ impl Builder {
             Builder::Integer(mut v) => {
                 v.resize(rows, None);
                 Values::Integer(v)
+            }
+            Builder::Large(mut v) => {
+                v.resize(rows, None);
+                Values::Large(v)
             }
             Builder::Boolean(mut v) => {
                 v.resize(rows, None);
@@ -503,18 +516,11 @@ impl Builder {
 /// A cell with the type that its feature gives it, as the component reads CSV:
 /// text where the model takes text or the text has a code, else a number, a
 /// boolean where the feature is one, or text that is neither.
-pub fn typed<'a>(
-    cell: Cell<'a>,
-    kind: FeatureType,
-    dtype: Dtype,
-    encoding: &BTreeMap<String, f64>,
-    categories: &[Category],
-) -> Cell<'a> {
+pub fn typed<'a>(cell: Cell<'a>, kind: FeatureType, dtype: Dtype, encoding: &BTreeMap<String, f64>) -> Cell<'a> {
     let Cell::Csv(text) = cell else {
         return cell;
     };
-    let named = |category: &Category| matches!(category, Category::Name(name) if name == text);
-    if dtype == Dtype::String || encoding.contains_key(text) || categories.iter().any(named) {
+    if dtype == Dtype::String || encoding.contains_key(text) {
         return Cell::Text(text);
     }
     if is_missing_cell(text) {
@@ -543,7 +549,7 @@ fn describe(cell: Cell<'_>) -> String {
 }
 
 /// An integer as binary64, if that is exact.
-fn exact(value: i64) -> Option<f64> {
+fn exact(value: i128) -> Option<f64> {
     (value.unsigned_abs() <= 1 << 53).then_some(value as f64)
 }
 
@@ -585,14 +591,9 @@ fn number(cell: &str) -> Option<f64> {
 }
 
 /// Whether a text is an integer, of any length.
-pub fn is_integer(text: &str) -> bool {
+fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Whether a text is an integer that 64 bits don't hold.
-pub fn is_large_integer(text: &str) -> bool {
-    is_integer(text) && text.parse::<i64>().is_err()
 }
 
 #[cfg(test)]
@@ -694,13 +695,13 @@ mod tests {
             Case("True", Category, float, &codes, Cell::Text("True")),
         ] {
             assert_eq!(
-                typed(Cell::Csv(cell), kind, dtype, encoding, &[]),
+                typed(Cell::Csv(cell), kind, dtype, encoding),
                 expected,
                 "{cell} as {dtype}"
             );
         }
         // What is typed in the file stays so.
-        assert_eq!(typed(Cell::Text("7"), Number, float, &none, &[]), Cell::Text("7"));
+        assert_eq!(typed(Cell::Text("7"), Number, float, &none), Cell::Text("7"));
     }
 
     #[test]
@@ -732,7 +733,10 @@ mod tests {
         );
         assert_eq!(table.columns[3].values.get(1), Cell::Other("array"));
         let ids = read("t.ndjson", b"{\"id\":1}\n{\"id\":18446744073709551615}\n{\"id\":3}\n").unwrap();
-        assert_eq!(ids.columns[0].values, text(&["1", "18446744073709551615", "3"]));
+        assert_eq!(
+            ids.columns[0].values,
+            Values::Large(vec![Some(1), Some(u64::MAX.into()), Some(3)])
+        );
     }
 
     #[test]

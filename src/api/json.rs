@@ -54,7 +54,7 @@ pub fn text(out: &mut Vec<u8>, value: &str) {
 }
 
 /// Appends an integer.
-pub fn integer(out: &mut Vec<u8>, value: i64) {
+pub fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     bytes(out, itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -646,20 +646,20 @@ fn auc(bins: impl IntoIterator<Item = (f64, f64)>) -> (Option<f64>, f64) {
     (Some((wins + ties / 2.0) / pairs), ties / 2.0 / pairs)
 }
 
-/// Hanley and McNeil (1982), "The meaning and use of the area under a receiver
-/// operating characteristic curve", Radiology 143.
+/// Newcombe (2006), "Confidence intervals for an effect size measure based on the
+/// Mann-Whitney statistic, part 2", Statistics in Medicine 25: Hanley and McNeil's
+/// (1982) with the mean of both classes in place of each, so that it does not
+/// matter which of them is the rare one.
 fn auc_standard_error(auc: f64, positives: f64, negatives: f64) -> f64 {
-    let q1 = auc / (2.0 - auc);
-    let q2 = 2.0 * auc * auc / (1.0 + auc);
-    let variance = auc * (1.0 - auc) + (positives - 1.0) * (q1 - auc * auc) + (negatives - 1.0) * (q2 - auc * auc);
-    libm::sqrt((variance / (positives * negatives)).max(0.0))
+    let others = (positives + negatives) / 2.0 - 1.0;
+    let pairs = 1.0 + others * ((1.0 - auc) / (2.0 - auc) + auc / (1.0 + auc));
+    libm::sqrt((auc * (1.0 - auc) * pairs / (positives * negatives)).max(0.0))
 }
 
-/// The score interval's bound below (`side` -1) or above (1) a measured AUC: the
-/// furthest AUC of which the measured one is `z` of its own standard errors
-/// away, so that it stays within 0 and 1, and few pairs never make it sure
-/// (Newcombe 2006, "Confidence intervals for an effect size measure based on the
-/// Mann-Whitney statistic, part 2", Statistics in Medicine 25).
+/// The bound below (`side` -1) or above (1) a measured AUC, by the method that
+/// Newcombe (2006) recommends (5): the furthest AUC from which the measured one is
+/// `z` standard errors away, those at that AUC. It stays within 0 and 1, and few
+/// labels never make it sure.
 fn auc_bound(auc: f64, side: f64, positives: f64, negatives: f64, z: f64) -> f64 {
     let auc = auc.clamp(0.0, 1.0);
     // The distance in excess of the margin is convex from the measured AUC, where
@@ -1091,6 +1091,10 @@ mod tests {
         let f1 = &one.metrics["f1"];
         assert_eq!((f1.value, f1.high), (1.0, Some(1.0)));
         near(f1.low.unwrap(), 2.0 * 0.206_549 / 1.206_549, 1e-5);
+        // The same for whichever class is the rare one.
+        let all_right = |positives: f64, negatives: f64| auc_bound(1.0, -1.0, positives, negatives, stats::Z_95);
+        near(all_right(5.0, 4000.0), 0.8107, 1e-4);
+        near(all_right(4000.0, 5.0), 0.8107, 1e-4);
         // Of many it is the interval that the standard error at the value gives.
         let (positives, negatives) = (4000.0, 6000.0);
         let margin = stats::Z_95 * auc_standard_error(0.8, positives, negatives);

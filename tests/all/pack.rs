@@ -279,7 +279,7 @@ fn labels_that_are_none_of_the_models_are_told_without_a_holdout_too() {
 #[test]
 fn an_integer_beyond_64_bits_costs_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut rows = Rows::holdout();
+    let (mut rows, mut data) = (Rows::holdout(), Rows::reference());
     let large = |row, value: &str| {
         if row == 3 {
             "12345678901234567890".into()
@@ -288,10 +288,16 @@ fn an_integer_beyond_64_bits_costs_nothing() {
         }
     };
     rows.change("savings_balance", large);
-    for (name, text) in [("large.csv", rows.csv()), ("large.ndjson", rows.ndjson())] {
+    data.change("savings_balance", large);
+    for (name, data, holdout) in [
+        ("large.csv", data.csv(), rows.csv()),
+        ("large.ndjson", data.ndjson(), rows.ndjson()),
+    ] {
         let options = PackOptions {
             output: dir.path().join("out.wasm"),
-            holdout: Some(written(name, &text)),
+            data: Some(written(&format!("reference-{name}"), &data)),
+            holdout: Some(written(name, &holdout)),
+            expected: None,
             ..credit_options(WasiVersion::V0_3)
         };
         let notes = pack(&options, &Silent).expect("it packs").notes.join("\n");

@@ -3,7 +3,7 @@
 //! The cells of a CSV file go on as CSV, because there a cell's type is that
 //! of the feature; typed values go on as NDJSON, with their types.
 
-use crate::data::{self, Cell, Format, Reader};
+use crate::data::{Cell, Format, Reader};
 use crate::runtime::{Loaded, Reply};
 use anyhow::{Context, anyhow, bail};
 use modelet::api::{self, BatchOptions, OnError, json};
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 pub enum Value {
     Missing,
     Boolean(bool),
-    Integer(i64),
+    Integer(i128),
     Number(f64),
     Text(String),
     Csv(String),
@@ -248,18 +248,12 @@ fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
         Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
         Cell::Other(_) => out.extend_from_slice(b"[]"),
-        // Readers give integers beyond 64 bits as text.
-        Cell::Text(text)
-            if dtype != Dtype::String && !feature.encoding.contains_key(text) && data::is_large_integer(text) =>
-        {
-            json::f64(out, text.parse().unwrap_or(f64::NAN));
-        }
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
         cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
         Cell::Boolean(value) if feature.kind == FeatureType::Boolean => {
             out.extend_from_slice(if value { b"true" } else { b"false" });
         }
-        Cell::Boolean(value) => json::integer(out, i64::from(value)),
+        Cell::Boolean(value) => json::integer(out, u8::from(value)),
         Cell::Integer(value) => json::integer(out, value),
         // What JSON has no number for is told as a fault, not as missing.
         Cell::Number(f64::INFINITY) => out.extend_from_slice(b"Infinity"),
@@ -403,9 +397,9 @@ mod tests {
             &[Cell::Missing, Cell::Number(0.5), Cell::Missing],
             &[Cell::Number(f64::INFINITY), Cell::Other("List"), Cell::Text("é")],
             &[
-                Cell::Text("-18446744073709551616"),
+                Cell::Integer(u64::MAX.into()),
                 Cell::Text("7"),
-                Cell::Text("18446744073709551616"),
+                Cell::Integer(u64::MAX.into()),
             ],
         ];
         let (body, _) = body(Format::Parquet, &names, &rows);
@@ -413,7 +407,7 @@ mod tests {
             r#"{"features":{"x":1,"b":true,"c, d":"7"}}"#,
             r#"{"features":{"x":null,"b":0.5,"c, d":""}}"#,
             r#"{"features":{"x":Infinity,"b":[],"c, d":"é"}}"#,
-            r#"{"features":{"x":-1.8446744073709552e19,"b":"7","c, d":"18446744073709551616"}}"#,
+            r#"{"features":{"x":18446744073709551615,"b":"7","c, d":"18446744073709551615"}}"#,
         ];
         assert_eq!(body.lines().collect::<Vec<_>>(), expected);
     }

@@ -175,15 +175,12 @@ impl<'de> Visitor<'de> for Member<'_> {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        (self.put)(self.index, Cell::Integer(value));
+        (self.put)(self.index, Cell::Integer(value.into()));
         Ok(())
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => (self.put)(self.index, Cell::Integer(value)),
-            Err(_) => (self.put)(self.index, Cell::Text(&value.to_string())),
-        }
+        (self.put)(self.index, Cell::Integer(value.into()));
         Ok(())
     }
 

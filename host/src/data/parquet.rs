@@ -1,6 +1,6 @@
 //! Parquet, row by row over batches of columns.
 
-use super::{Cell, Counted, DataError, DataErrorKind, FieldType, Put, Values, is_standard, open};
+use super::{Counted, DataError, DataErrorKind, FieldType, Put, Values, is_standard, open};
 use crate::output::{Progress, Unit};
 use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::errors::ParquetError;
@@ -127,14 +127,7 @@ impl<'a> ParquetReader<'a> {
             self.progress.advance(self.rows as u64);
         }
         for (index, values) in self.values.iter().enumerate() {
-            let cell = match values.get(self.next) {
-                // It is beside one that 64 bits don't hold.
-                Cell::Text(text) if self.types[index] == DataType::UInt64 => {
-                    text.parse().map_or(Cell::Text(text), Cell::Integer)
-                }
-                cell => cell,
-            };
-            put(index, cell);
+            put(index, values.get(self.next));
         }
         self.next += 1;
         Ok(true)
@@ -172,7 +165,7 @@ fn convert(array: &ArrayRef) -> Result<Values, ArrowError> {
             let integers = values.iter().map(|v| v.map(i64::try_from).transpose()).collect();
             match integers {
                 Ok(integers) => Values::Integer(integers),
-                Err(_) => Values::Text(values.iter().map(|v| v.map(|v| v.to_string())).collect()),
+                Err(_) => Values::Large(values.iter().map(|v| v.map(i128::from)).collect()),
             }
         }
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
@@ -248,7 +241,7 @@ mod tests {
             Case(
                 "large uint64",
                 Arc::new(UInt64Array::from(vec![Some(u64::MAX), Some(1)])),
-                "Text([Some(\"18446744073709551615\"), Some(\"1\")])",
+                "Large([Some(18446744073709551615), Some(1)])",
             ),
             Case(
                 "float32",

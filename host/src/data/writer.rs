@@ -331,7 +331,10 @@ impl ColumnBuilder {
             (ColumnBuilder::Number(v), Cell::Missing) => v.append_null(),
             (ColumnBuilder::Boolean(v), Cell::Missing) => v.append_null(),
             (ColumnBuilder::Text(v), Cell::Missing) => v.append_null(),
-            (ColumnBuilder::Integer(v), Cell::Integer(value)) => v.append_value(value),
+            (ColumnBuilder::Integer(v), Cell::Integer(value)) => match i64::try_from(value) {
+                Ok(value) => v.append_value(value),
+                Err(_) => return Err(format!("can't hold {}", super::describe(cell))),
+            },
             (ColumnBuilder::Number(v), Cell::Number(value)) => v.append_value(value),
             (ColumnBuilder::Number(v), Cell::Integer(value)) => v.append_value(value as f64),
             (ColumnBuilder::Boolean(v), Cell::Boolean(value)) => v.append_value(value),

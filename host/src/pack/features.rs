@@ -290,11 +290,7 @@ fn feature(
         )));
     }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
-    let cell_of = |row: usize| {
-        values.map_or(Cell::Missing, |v| {
-            typed(v.get(row), kind, dtype, &encoding, &categories)
-        })
-    };
+    let cell_of = |row: usize| values.map_or(Cell::Missing, |v| typed(v.get(row), kind, dtype, &encoding));
     let missing = (0..values.map_or(0, Values::len)).any(|row| matches!(cell_of(row), Cell::Missing));
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);
     let nullable = given.and_then(|g| g.nullable).unwrap_or(missing);

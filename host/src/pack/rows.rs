@@ -1,7 +1,7 @@
 //! Rows of data as requests, and the component's answers to them.
 
 use super::snapshot::Loaded;
-use crate::data::{Cell, Table, is_integer, typed};
+use crate::data::{Cell, Table, typed};
 use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;
@@ -38,7 +38,7 @@ pub fn request(manifest: &Manifest, data: Option<&Table>, row: usize) -> String 
         match data.map(|table| table.column(&feature.name)) {
             Some(column) => {
                 let cell = column.map_or(Cell::Missing, |column| column.values.get(row));
-                let cell = typed(cell, feature.kind, dtype, &feature.encoding, &feature.categories);
+                let cell = typed(cell, feature.kind, dtype, &feature.encoding);
                 value(&mut out, feature, dtype, cell);
             }
             None => synthetic(&mut out, feature, dtype, row, index),
@@ -84,7 +84,7 @@ pub fn tensors(
             let cell = column.map_or(Cell::Missing, |column| {
                 column.values.get(row % column.values.len().max(1))
             });
-            let cell = typed(cell, feature.kind, input.dtype, &feature.encoding, &feature.categories);
+            let cell = typed(cell, feature.kind, input.dtype, &feature.encoding);
             let number = match cell {
                 Cell::Integer(value) => value as f64,
                 Cell::Number(value) => value,
@@ -115,10 +115,6 @@ fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
     match cell {
         Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
-        // Integers of a column in which one is beyond 64 bits.
-        Cell::Text(text) if dtype != Dtype::String && !feature.encoding.contains_key(text) && is_integer(text) => {
-            json::f64(out, text.parse().unwrap_or(f64::NAN));
-        }
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
         // A column that is typed in the file, where the model takes text.
         cell if dtype == Dtype::String => json::text(out, &cell.to_string()),
@@ -428,7 +424,7 @@ fn label_difference(got: &Value, labels: &Labels, cell: Cell<'_>) -> Option<f64>
             .iter()
             .any(|cell| got.as_str() == Some(&cell.to_string())),
         Labels::Int64(_) => match cell.narrow() {
-            Cell::Integer(label) => got.as_i64() == Some(label),
+            Cell::Integer(label) => got.as_i64().map(i128::from) == Some(label),
             Cell::Number(label) => got.as_f64() == Some(label),
             Cell::Boolean(label) => got.as_i64() == Some(i64::from(label)),
             _ => false,

@@ -142,12 +142,12 @@ impl<'de> Deserialize<'de> for Values {
             }
 
             fn visit_i64<E>(self, value: i64) -> Result<Vec<Value>, E> {
-                Ok(vec![Value::Integer(value)])
+                Ok(vec![Value::Integer(value.into())])
             }
 
             fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Vec<Value>, E> {
                 Ok(vec![match i64::try_from(value) {
-                    Ok(value) => Value::Integer(value),
+                    Ok(value) => Value::Integer(value.into()),
                     Err(_) => Value::Number(value as f64),
                 }])
             }
