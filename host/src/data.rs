@@ -109,7 +109,7 @@ pub enum Values {
     Integer(Vec<Option<i64>>),
     /// Booleans.
     Boolean(Vec<Option<bool>>),
-    /// Integers, exact, some of them beyond 64 bits.
+    /// Integers, exact, some of them beyond 64 bits with a sign.
     Large(Vec<Option<i128>>),
     /// Text; also dates and times, in ISO 8601.
     Text(Vec<Option<String>>),

@@ -976,11 +976,14 @@ mod tests {
         near(metric("precision"), 2.0 / 3.0, 1e-12);
         near(metric("recall"), 2.0 / 3.0, 1e-12);
         near(metric("f1"), 2.0 / 3.0, 1e-12);
-        // Two hits of the four rows that are positive or predicted to be: the
-        // share's interval is [0.1500, 0.8500].
+        // Two hits of the four rows that are positive or predicted to be:
+        // Wilson's interval of that share J is 1/2 -+ z / (2 sqrt(4 + z^2)), and
+        // F1 is 2 J / (1 + J).
         let f1 = &performance.metrics["f1"];
-        near(f1.low.unwrap(), 0.3 / 1.15, 1e-4);
-        near(f1.high.unwrap(), 1.7 / 1.85, 1e-4);
+        let half = stats::Z_95 / (2.0 * (4.0 + stats::Z_95 * stats::Z_95).sqrt());
+        let of_share = |share: f64| 2.0 * share / (1.0 + share);
+        near(f1.low.unwrap(), of_share(0.5 - half), 1e-12);
+        near(f1.high.unwrap(), of_share(0.5 + half), 1e-12);
         // Of the 9 pairs two are in the wrong order: 0.8 is above 0.7 and 0.4.
         near(metric("auc"), 7.0 / 9.0, 1e-12);
         let log_loss = -(0.9f64.ln() + 0.2f64.ln() + 0.7f64.ln() + 0.4f64.ln() + 0.8f64.ln() + 0.9f64.ln()) / 6.0;

@@ -6,7 +6,7 @@
 //! through the state machine of `csv-core`. Both take CR, LF and CRLF for the
 //! end of a record and pass empty lines over.
 
-use super::quotes::Quotes;
+use super::quotes::{self, OPEN_QUOTE};
 use super::{Batch, ReadError, swar};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
 use csv_core::{ReadRecordResult, Reader};
@@ -116,17 +116,12 @@ impl<'a> Records<'a> {
     /// Refuses a record in which a quote is not closed: it may have swallowed
     /// others.
     fn check_quotes(&self, record: &str) -> Result<(), ReadError> {
-        let mut quotes = Quotes::new(1);
-        quotes.see(record.as_bytes());
-        quotes.end();
-        let Some(line) = quotes.wrong() else {
+        let Some(line) = quotes::wrong(record) else {
             return Ok(());
         };
         let before = &self.body.as_bytes()[..self.body.len() - self.rest.len()];
         let line = line + before.iter().filter(|byte| **byte == b'\n').count() as u64;
-        Err(ReadError::Syntax(format!(
-            "line {line}: a quote is opened that is not closed before a comma or the end of a line"
-        )))
+        Err(ReadError::Syntax(format!("line {line}: {OPEN_QUOTE}")))
     }
 
     #[inline]
@@ -298,10 +293,7 @@ mod tests {
             random = random
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
-            let mut quotes = Quotes::new(1);
-            quotes.see(text.as_bytes());
-            quotes.end();
-            match quotes.wrong() {
+            match quotes::wrong(&text) {
                 Some(line) => assert_eq!(wrong(&text), Some(line), "{text:?}"),
                 None => assert_eq!(found(&text).unwrap(), expected(&text), "{text:?}"),
             }

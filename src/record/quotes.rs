@@ -3,20 +3,31 @@
 //! Readers of CSV take such a quote for the start of a cell that goes on over
 //! commas and lines, so that records are lost without a word.
 
+/// What is wrong with such a quote.
+pub const OPEN_QUOTE: &str = "a quote is opened that is not closed before a comma or the end of a line";
+
+/// The line, from 1, of a text's first quote that is not closed where its cell
+/// ends.
+pub fn wrong(text: &str) -> Option<u64> {
+    let mut quotes = Quotes::default();
+    quotes.see(text.as_bytes());
+    quotes.end();
+    quotes.wrong()
+}
+
 /// Follows the quotes of a CSV text. RFC 4180, section 2: a quote opens at the
 /// start of a cell, a quote within is two, and behind the one that closes is a
 /// comma or the end of the line.
-#[derive(Clone, Debug)]
 pub struct Quotes {
     at: At,
-    /// Lines so far.
-    lines: u64,
+    /// The line of the next byte.
+    line: u64,
     /// The line on which the last quote was opened.
     opened: u64,
     wrong: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum At {
     /// The start of a cell.
     Start,
@@ -28,17 +39,18 @@ enum At {
     Closed,
 }
 
-impl Quotes {
-    /// At the start of a cell on this line.
-    pub fn new(line: u64) -> Quotes {
+impl Default for Quotes {
+    fn default() -> Quotes {
         Quotes {
             at: At::Start,
-            lines: line,
-            opened: line,
+            line: 1,
+            opened: 1,
             wrong: None,
         }
     }
+}
 
+impl Quotes {
     /// Goes on with what comes next, without a byte order mark.
     pub fn see(&mut self, bytes: &[u8]) {
         for &byte in bytes {
@@ -47,7 +59,7 @@ impl Quotes {
                 (At::Quoted, _) => At::Quoted,
                 (At::Start | At::Closed, b'"') => {
                     if self.at == At::Start {
-                        self.opened = self.lines;
+                        self.opened = self.line;
                     }
                     At::Quoted
                 }
@@ -58,7 +70,7 @@ impl Quotes {
                 }
                 _ => At::Plain,
             };
-            self.lines += u64::from(byte == b'\n');
+            self.line += u64::from(byte == b'\n');
         }
     }
 
@@ -78,13 +90,6 @@ impl Quotes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wrong(text: &str) -> Option<u64> {
-        let mut quotes = Quotes::new(1);
-        quotes.see(text.as_bytes());
-        quotes.end();
-        quotes.wrong()
-    }
 
     #[test]
     fn a_quote_that_is_not_closed_has_its_line() {

@@ -277,7 +277,7 @@ fn labels_that_are_none_of_the_models_are_told_without_a_holdout_too() {
 }
 
 #[test]
-fn an_integer_beyond_64_bits_costs_nothing() {
+fn an_integer_beyond_64_bits_with_a_sign_costs_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut rows, mut data) = (Rows::holdout(), Rows::reference());
     let large = |row, value: &str| {

@@ -106,7 +106,7 @@ impl<R> Seen<R> {
     fn new(inner: R) -> Seen<R> {
         Seen {
             inner,
-            quotes: Quotes::new(1),
+            quotes: Quotes::default(),
             begun: false,
         }
     }

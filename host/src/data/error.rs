@@ -1,6 +1,7 @@
 //! Why a table can't be read or written.
 
 use ::parquet::errors::ParquetError;
+use modelet::record::quotes::OPEN_QUOTE;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -149,10 +150,7 @@ impl fmt::Display for DataError {
                 f,
                 "row {row} (line {line}): expected {expected} cells, as the header has, but got {got}"
             ),
-            DataErrorKind::OpenQuote { line } => write!(
-                f,
-                "line {line}: a quote is opened that is not closed before a comma or the end of a line"
-            ),
+            DataErrorKind::OpenQuote { line } => write!(f, "line {line}: {OPEN_QUOTE}"),
             DataErrorKind::NotUtf8 { line } => {
                 write!(
                     f,

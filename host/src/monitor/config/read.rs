@@ -510,45 +510,35 @@ fn thresholds(section: &Section<'_>, thresholds: &mut Thresholds) {
     for (name, value) in section.table {
         let item = Item::new(section.document, section.path(name.get_ref()), value);
         let number = match item.value {
-            DeValue::Integer(integer) => integer.as_str().parse().ok().map(toml::Value::Integer),
-            DeValue::Float(float) => float.as_str().parse().ok().map(toml::Value::Float),
+            DeValue::Integer(integer) => integer.as_str().parse().ok().map(|i: i64| (i as f64, i.into())),
+            DeValue::Float(float) => float.as_str().parse().ok().map(|f: f64| (f, f.into())),
             _ => None,
         };
-        let one = |value: toml::Value| toml::Table::from_iter([(name.get_ref().to_string(), value)]);
-        // The derived reader takes no integer for a number.
-        let read = |value: toml::Value| Thresholds::deserialize(one(value)).map(|_| ());
-        let Some(number) = number else {
+        let Some((size, number)) = number else {
             item.expected::<()>("a number");
             continue;
         };
-        let float = match number {
-            toml::Value::Integer(integer) => toml::Value::Float(integer as f64),
-            ref other => other.clone(),
+        // The derived reader takes no integer for a number.
+        let read = |value: toml::Value| {
+            let one = toml::Table::from_iter([(name.get_ref().to_string(), value.clone())]);
+            Thresholds::deserialize(one).map(|_| value)
         };
-        let fitting = [float, number.clone()]
-            .into_iter()
-            .find(|value| read(value.clone()).is_ok());
-        let size = match number {
-            toml::Value::Integer(integer) => integer as f64,
-            toml::Value::Float(float) => float,
-            _ => f64::NAN,
+        let value = match read(size.into()).or_else(|_| read(number)) {
+            Ok(value) => value,
+            Err(why) => {
+                item.wrong(why.message().to_owned());
+                continue;
+            }
         };
-        match fitting {
-            Some(value) => {
-                let (fits, expected) = match &**name.get_ref() {
-                    "adjusted_p" => (0.0 < size && size < 1.0, "a number between 0 and 1"),
-                    "quality_increase" => ((0.0..=1.0).contains(&size), "a share from 0 to 1"),
-                    _ => (size.is_finite() && size >= 0.0, "a number from 0"),
-                };
-                match fits {
-                    true => drop(good.insert(name.get_ref().to_string(), value)),
-                    false => drop(item.expected::<()>(expected)),
-                }
-            }
-            None => {
-                let why = read(number).err().map_or(String::new(), |e| e.message().to_owned());
-                item.wrong(why);
-            }
+        let (fits, expected) = match &**name.get_ref() {
+            "adjusted_p" => (0.0 < size && size < 1.0, "a number between 0 and 1"),
+            "quality_increase" => ((0.0..=1.0).contains(&size), "a share from 0 to 1"),
+            _ => (size.is_finite() && size >= 0.0, "a number from 0"),
+        };
+        if fits {
+            good.insert(name.get_ref().to_string(), value);
+        } else {
+            item.expected::<()>(expected);
         }
     }
     if let Ok(read) = Thresholds::deserialize(good) {
