@@ -282,9 +282,13 @@ impl<'a> Cell<'a> {
             return Cell::Missing;
         }
         let trimmed = text.trim();
+        let integer = || {
+            let signed = trimmed.parse::<i64>().map(i128::from);
+            signed.or_else(|_| trimmed.parse::<u64>().map(i128::from)).ok()
+        };
         boolean(text)
             .map(Cell::Boolean)
-            .or_else(|| trimmed.parse::<i64>().ok().map(|value| Cell::Integer(value.into())))
+            .or_else(|| integer().map(Cell::Integer))
             .or_else(|| number(trimmed).map(Cell::Number))
             .unwrap_or(Cell::Text(text))
     }
@@ -451,11 +455,12 @@ impl Builder {
                     .map(|v| v.map_or(Some(f64::NAN), |v| exact(v.into())))
                     .collect();
                 let Some(mut numbers) = numbers else {
-                    return Err(format!("the number {value} after an integer that is not exact as one"));
+                    return Err(after_inexact(value));
                 };
                 put_at(&mut numbers, row, value, f64::NAN);
                 *self = Builder::Number(numbers);
             }
+            (Builder::Large(_), Cell::Number(value)) => return Err(after_inexact(value)),
             (Builder::Number(v), Cell::Number(value)) => put_at(v, row, value, f64::NAN),
             (Builder::Number(v), Cell::Integer(value)) => match exact(value) {
                 Some(value) => put_at(v, row, value, f64::NAN),
@@ -537,6 +542,10 @@ pub fn typed<'a>(cell: Cell<'a>, kind: FeatureType, dtype: Dtype, encoding: &BTr
 fn put_at<T: Clone>(values: &mut Vec<T>, row: usize, value: T, missing: T) {
     values.resize(row, missing);
     values.push(value);
+}
+
+fn after_inexact(number: f64) -> String {
+    format!("the number {number} after an integer that is not exact as one")
 }
 
 fn describe(cell: Cell<'_>) -> String {
@@ -628,8 +637,9 @@ mod tests {
             (".5", Cell::Number(0.5)),
             ("-inf", Cell::Number(f64::NEG_INFINITY)),
             ("100000000000000000000", Cell::Number(1e20)),
+            ("18446744073709551615", Cell::Integer(u64::MAX.into())),
             // A number would lose digits.
-            ("18446744073709551615", Cell::Text("18446744073709551615")),
+            ("18446744073709551617", Cell::Text("18446744073709551617")),
             ("True", Cell::Boolean(true)),
             ("FALSE", Cell::Boolean(false)),
             ("NaN", Cell::Missing),

@@ -301,7 +301,7 @@ fn an_integer_beyond_64_bits_with_a_sign_costs_nothing() {
             ..credit_options(WasiVersion::V0_3)
         };
         let notes = pack(&options, &Silent).expect("it packs").notes.join("\n");
-        assert!(!notes.contains("holdout"), "{name}: {notes}");
+        assert!(!notes.contains("not accepted"), "{name}: {notes}");
     }
 }
 
@@ -432,11 +432,14 @@ fn all_columns_without_a_code_are_named_at_once() {
 }
 
 #[test]
-fn a_label_that_is_a_feature_and_a_range_without_a_value_are_named() {
+fn what_can_t_be_in_a_signature_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let signature = std::fs::read_to_string(root().join("examples/credit/signature.json")).expect("the signature");
-    let mut turned: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
-    turned["features"][0]["allowed"] = serde_json::json!({"min": 120, "max": 18});
+    let with = |feature: usize, key: &str, value: serde_json::Value| {
+        let mut changed: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
+        changed["features"][feature][key] = value;
+        Some(written(&format!("{key}-{feature}.json"), &changed.to_string()))
+    };
     let fails = |change: &dyn Fn(&mut PackOptions)| {
         let mut options = PackOptions {
             output: dir.path().join("out.wasm"),
@@ -447,8 +450,15 @@ fn a_label_that_is_a_feature_and_a_range_without_a_value_are_named() {
     };
     let error = fails(&|options| options.label = Some("age".into()));
     assert!(error.contains("\"age\" (--label) is a feature of the model"), "{error}");
-    let error = fails(&|options| options.signature = Some(written("turned.json", &turned.to_string())));
+    let turned = with(0, "allowed", serde_json::json!({"min": 120, "max": 18}));
+    let error = fails(&|options| options.signature.clone_from(&turned));
     assert!(error.contains("the least, 120, is above the most, 18"), "{error}");
+    let moon = with(19, "categories", serde_json::json!(["north", "moon"]));
+    let error = fails(&|options| options.signature.clone_from(&moon));
+    assert!(
+        error.contains("feature \"region\": the model takes numbers, but category \"moon\" has no code"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -228,8 +228,6 @@ impl<'a> Columns<'a> {
     }
 
     fn feature(&self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
-        let feature = &self.manifest.features[index];
-        let dtype = self.manifest.inputs[feature.input as usize].dtype;
         if self.format == Format::Csv {
             chunk.csv_cell(match cell {
                 Cell::Csv(text) => text,
@@ -237,6 +235,8 @@ impl<'a> Columns<'a> {
             });
             return;
         }
+        let feature = &self.manifest.features[index];
+        let dtype = self.manifest.inputs[feature.input as usize].dtype;
         chunk.json_member(&feature.name);
         typed(&mut chunk.body, feature, dtype, cell);
     }

@@ -290,6 +290,14 @@ fn feature(
         )));
     }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
+    if kind == FeatureType::Category && dtype != Dtype::String {
+        let no_code = |category: &&Category| matches!(category, Category::Name(name) if !encoding.contains_key(name));
+        if let Some(name) = categories.iter().find(no_code) {
+            return Err(wrong(format!(
+                "the model takes numbers, but category {name} has no code; give it one in \"encoding\""
+            )));
+        }
+    }
     let cell_of = |row: usize| values.map_or(Cell::Missing, |v| typed(v.get(row), kind, dtype, &encoding));
     let missing = (0..values.map_or(0, Values::len)).any(|row| matches!(cell_of(row), Cell::Missing));
     let float = matches!(dtype, Dtype::Float32 | Dtype::Float64);

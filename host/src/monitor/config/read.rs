@@ -95,13 +95,15 @@ impl<'a> Item<'a> {
         self.value.as_bool().or_else(|| self.expected("true or false"))
     }
 
+    fn as_integer(&self) -> Option<i64> {
+        let integer = self.value.as_integer()?;
+        i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
     fn number(&self, what: &str, good: impl Fn(f64) -> bool) -> Option<f64> {
         let number = match self.value {
             DeValue::Float(float) => float.as_str().parse().ok(),
-            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .map(|integer| integer as f64),
-            _ => None,
+            _ => self.as_integer().map(|integer| integer as f64),
         };
         number
             .filter(|number: &f64| number.is_finite() && good(*number))
@@ -109,10 +111,7 @@ impl<'a> Item<'a> {
     }
 
     fn count(&self, what: &str, good: impl Fn(u64) -> bool) -> Option<u64> {
-        let count = match self.value {
-            DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
-            _ => None,
-        };
+        let count = self.as_integer().and_then(|integer| u64::try_from(integer).ok());
         count.filter(|count| good(*count)).or_else(|| self.expected(what))
     }
 
@@ -510,9 +509,8 @@ fn thresholds(section: &Section<'_>, thresholds: &mut Thresholds) {
     for (name, value) in section.table {
         let item = Item::new(section.document, section.path(name.get_ref()), value);
         let number = match item.value {
-            DeValue::Integer(integer) => integer.as_str().parse().ok().map(|i: i64| (i as f64, i.into())),
             DeValue::Float(float) => float.as_str().parse().ok().map(|f: f64| (f, f.into())),
-            _ => None,
+            _ => item.as_integer().map(|i| (i as f64, i.into())),
         };
         let Some((size, number)) = number else {
             item.expected::<()>("a number");
@@ -1246,7 +1244,7 @@ cron = \"every day\"
 
     #[test]
     fn thresholds_are_read_as_the_report_has_them() {
-        let config = Config::parse("[monitor.thresholds]\npsi = 0.2\nkl = 1\nrows_min = 50\n").unwrap();
+        let config = Config::parse("[monitor.thresholds]\npsi = 0.2\nkl = 1\nrows_min = 0x32\n").unwrap();
         let expected = Thresholds {
             psi: 0.2,
             kl: Some(1.0),
