@@ -442,10 +442,9 @@ impl Predictions {
                 got: view.shape.dims().to_vec(),
             });
         }
-        let unknown = |got: String| RunError::Shape {
+        let unknown = |got: String| RunError::Value {
             op: "label",
-            expected: format!("a class of the signature, not {got}"),
-            got: Vec::new(),
+            what: format!("expected one of the signature's but got {got}"),
         };
         for row in 0..rows {
             match (&spec.labels, view.values) {

@@ -344,6 +344,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads this column's values digit by digit, as ids are meant: decimals,
+    /// which features take for numbers, as text.
+    pub fn read_exactly(&mut self, column: usize) {
+        if let Source::Parquet(source) = &mut self.source {
+            source.read_exactly(column);
+        }
+    }
+
     /// The type with which a column of this file is best written again: text
     /// where the file has no types.
     pub fn field_type(&self, column: usize) -> FieldType {

@@ -619,6 +619,29 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_was_always_the_same_drifts_when_it_is_not() {
+        let mut flag = Column::of_numbers("flag", &[0.0; 700]);
+        flag.counts = vec![0, 700, 0, 0, 0, 0];
+        let manifest = model(vec![flag]);
+        for (same, above, state) in [(199, 1, State::Stable), (0, 200, State::Drifted)] {
+            let mut counts = Counts::new(&manifest.reference);
+            counts.answered = same + above;
+            counts.columns[0][1] = same;
+            counts.columns[0][2] = above;
+            counts.columns[1][30] = same + above;
+            let report = look(&manifest, &counts);
+            assert_eq!(
+                (report.features[0].state, report.alert),
+                (state, state == State::Drifted)
+            );
+            assert_eq!(
+                report.features[0].drift.as_ref().unwrap().direction,
+                Some(Direction::Higher)
+            );
+        }
+    }
+
+    #[test]
     fn a_shift_is_drifted_and_said_in_words() {
         let manifest = two_features();
         let report = look(&manifest, &rows(&manifest, 120, 30..60));

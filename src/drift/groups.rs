@@ -20,9 +20,10 @@ const OWN_GROUP: u64 = 50;
 ///
 /// Numbers: a bin inside the seen range belongs to the tenth of the reference
 /// that the middle of its mass lies in; below the range is the first group,
-/// above it the last. Categories: each with at least 2 % of the reference is a
-/// group; one further group, the last, takes the other ones, the rest and the
-/// unseen.
+/// above it the last. Where the reference has one number only, it is a group,
+/// and so are the numbers below and those above. Categories: each with at least
+/// 2 % of the reference is a group; one further group, the last, takes the other
+/// ones, the rest and the unseen.
 pub fn groups(column: &Column) -> Vec<Option<u32>> {
     let bins = &column.bins;
     let mut groups = vec![None; bins.len()];
@@ -36,7 +37,7 @@ pub fn groups(column: &Column) -> Vec<Option<u32>> {
         return groups;
     }
     match bins {
-        Bins::Numeric { .. } => {
+        Bins::Numeric { min, max, .. } => {
             let inside = &counts[1..ordinary - 1];
             let total = inside.iter().sum::<u64>().max(1);
             let (mut below, mut group, mut tenth_before) = (0u64, 0, None);
@@ -51,8 +52,12 @@ pub fn groups(column: &Column) -> Vec<Option<u32>> {
                 groups[at + 1] = Some(group);
                 below += count;
             }
+            let one = min == max;
+            if one {
+                groups[1] = Some(1);
+            }
             groups[0] = Some(0);
-            groups[ordinary - 1] = Some(group);
+            groups[ordinary - 1] = Some(if one { 2 } else { group });
         }
         Bins::Categorical { values } => {
             let mut next = 0;
@@ -174,7 +179,11 @@ fn labels_of_groups(column: &Column, groups: &[Option<u32>], edges: &[String], b
             // The bins inside the seen range: number i has edges i - 1 and i.
             let mut inside = members.filter(|&bin| (1..edges.len()).contains(&bin));
             let Some(from) = inside.next() else {
-                return String::new();
+                // Of a reference of one number.
+                return match first {
+                    true => format!("< {}", edges[0]),
+                    false => format!("> {}", edges[0]),
+                };
             };
             let to = inside.next_back().unwrap_or(from);
             match (first, last) {
@@ -182,6 +191,7 @@ fn labels_of_groups(column: &Column, groups: &[Option<u32>], edges: &[String], b
                 (true, false) if column.distinct => format!("≤ {}", edges[to - 1]),
                 (true, false) => format!("< {}", edges[to]),
                 (false, true) => format!("≥ {}", edges[from - 1]),
+                (false, false) if edges[from - 1] == edges[to] => edges[from - 1].clone(),
                 (false, false) if column.distinct && from == to => edges[from - 1].clone(),
                 (false, false) if column.distinct => format!("{} to {}", edges[from - 1], edges[to - 1]),
                 (false, false) => format!("[{}, {})", edges[from - 1], edges[to]),
@@ -282,6 +292,18 @@ mod tests {
         let column = numbers(&values);
         assert_eq!(group_counts(&groups(&column), &column.counts), [700, 100, 100, 100]);
         assert_eq!(group_labels(&column), ["≤ 0", "1", "2", "≥ 3"]);
+    }
+
+    #[test]
+    fn beside_a_reference_of_one_number_are_groups() {
+        for distinct in [true, false] {
+            let column = Column {
+                distinct,
+                ..numbers(&[2.5; 700])
+            };
+            assert_eq!(group_counts(&groups(&column), &column.counts), [0, 700, 0]);
+            assert_eq!(group_labels(&column), ["< 2.5", "2.5", "> 2.5"]);
+        }
     }
 
     #[test]

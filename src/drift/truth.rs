@@ -27,9 +27,15 @@ const CHART: u32 = 5 << 24;
 const UNIT: f64 = (1u64 << 30) as f64;
 const SQUARE_UNIT: f64 = (1u64 << 20) as f64;
 /// Errors of regressions, in scales (about standard deviations of the
-/// predictions), are clipped here: far beyond anything that is told apart, and
-/// sums stay in 64 bits even for half a million rows that are all so wrong.
-const ERROR_MAX: f64 = 64.0;
+/// predictions), and truths up to here are summed in these units, so that sums
+/// stay in 64 bits even for half a million rows that are all so wrong. What is
+/// larger has sums of its own, in units that are coarser by as much at each
+/// level.
+const LEVEL: f64 = 64.0;
+const LEVEL_BITS: u32 = 6;
+/// The last level. Errors beyond it, of 10^72 scales, are clipped: the square
+/// of a square would not be finite.
+const LEVEL_MAX: u32 = 39;
 /// For the control chart they are clipped here, in mean absolute errors of the
 /// baseline, so that a single row is no alarm.
 const CHART_ERROR_MAX: f64 = 4.0;
@@ -209,9 +215,9 @@ impl Judge {
             *sum = sum.saturating_add(value);
         };
         let fixed = |value: f64, unit: f64| libm::round(value * unit) as i64;
-        let loss = |add: &mut dyn FnMut(u32, i64), which: Loss, value: f64| {
-            add(loss_key(which, false), fixed(value, UNIT));
-            add(loss_key(which, true), fixed(value * value, SQUARE_UNIT));
+        let loss = |add: &mut dyn FnMut(u32, i64), which: Loss, level: u32, value: f64| {
+            add(loss_key(which, level, false), fixed(value, UNIT));
+            add(loss_key(which, level, true), fixed(value * value, SQUARE_UNIT));
         };
         match *truth {
             Truth::Class(class) => {
@@ -230,22 +236,23 @@ impl Judge {
                     add(SCORE_SUM | bin, fixed(score, UNIT));
                     if self.task == Task::Binary {
                         let p = score.clamp(PROBABILITY_MIN, 1.0 - PROBABILITY_MIN);
-                        loss(&mut add, Loss::Log, -libm::log(if hit { p } else { 1.0 - p }));
+                        loss(&mut add, Loss::Log, 0, -libm::log(if hit { p } else { 1.0 - p }));
                         let miss = score - f64::from(u8::from(hit));
-                        loss(&mut add, Loss::Brier, miss * miss);
+                        loss(&mut add, Loss::Brier, 0, miss * miss);
                     }
                 }
             }
             Truth::Number(number) => {
-                let error = ((predicted.score - number) / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
+                let error = (predicted.score - number) / self.scale;
                 if error.is_nan() {
                     return sums;
                 }
-                loss(&mut add, Loss::Absolute, error.abs());
-                loss(&mut add, Loss::Squared, error * error);
-                loss(&mut add, Loss::Signed, error);
-                let truth = ((number - self.middle) / self.scale).clamp(-ERROR_MAX, ERROR_MAX);
-                loss(&mut add, Loss::Truth, truth);
+                let (level, error) = levelled(error);
+                loss(&mut add, Loss::Absolute, level, error.abs());
+                loss(&mut add, Loss::Squared, level, error * error);
+                loss(&mut add, Loss::Signed, level, error);
+                let (level, truth) = levelled((number - self.middle) / self.scale);
+                loss(&mut add, Loss::Truth, level, truth);
                 if let Some(usual) = self.usual_error {
                     let error = (predicted.score - number).abs() / usual;
                     add(CHART, fixed(error.min(CHART_ERROR_MAX), UNIT));
@@ -470,7 +477,7 @@ impl Judge {
         };
         metrics.value("rmse", rmse * self.scale, margin * self.scale);
         let (_, spread) = moments(sums, Loss::Truth, rows);
-        if spread > 0.0 {
+        if spread > rounding(sums, Loss::Truth) {
             // The spread of the truths is taken for exact.
             let margin = metrics.z * libm::sqrt(variance / rows) / spread;
             metrics.value("r2", 1.0 - mean / spread, margin);
@@ -606,8 +613,18 @@ fn scale(column: &Column) -> Option<(f64, f64)> {
     Some((scale, (min + max) / 2.0))
 }
 
-fn loss_key(which: Loss, square: bool) -> u32 {
-    LOSS | (which as u32) << 1 | u32::from(square)
+fn loss_key(which: Loss, level: u32, square: bool) -> u32 {
+    LOSS | level << 8 | (which as u32) << 1 | u32::from(square)
+}
+
+/// An error's level, and what it is in the units of that.
+fn levelled(mut value: f64) -> (u32, f64) {
+    let mut level = 0;
+    while value.abs() > LEVEL && level < LEVEL_MAX {
+        value /= LEVEL;
+        level += 1;
+    }
+    (level, value.clamp(-LEVEL, LEVEL))
 }
 
 fn value(sums: &Sums, key: u32, unit: f64) -> f64 {
@@ -616,9 +633,29 @@ fn value(sums: &Sums, key: u32, unit: f64) -> f64 {
 
 /// Mean and variance of a loss.
 fn moments(sums: &Sums, which: Loss, rows: f64) -> (f64, f64) {
-    let mean = value(sums, loss_key(which, false), UNIT) / rows;
-    let square = value(sums, loss_key(which, true), SQUARE_UNIT) / rows;
+    // A power of the error.
+    let power = match which {
+        Loss::Squared => 2,
+        _ => 1,
+    };
+    let mean_of = |square: bool, power: u32, unit: f64| -> f64 {
+        let sum = |level| scaled(value(sums, loss_key(which, level, square), unit), power, level);
+        (0..=LEVEL_MAX).map(sum).sum::<f64>() / rows
+    };
+    let mean = mean_of(false, power, UNIT);
+    let square = mean_of(true, 2 * power, SQUARE_UNIT);
     (mean, (square - mean * mean).max(0.0))
+}
+
+/// A power of an error from the units of its level.
+fn scaled(value: f64, power: u32, level: u32) -> f64 {
+    libm::ldexp(value, (power * level * LEVEL_BITS) as i32)
+}
+
+/// How much of the variance of a loss may be rounding.
+fn rounding(sums: &Sums, which: Loss) -> f64 {
+    let is_there = |level: &u32| value(sums, loss_key(which, *level, true), 1.0) != 0.0;
+    scaled(1.0 / SQUARE_UNIT, 2, (0..=LEVEL_MAX).rev().find(is_there).unwrap_or(0))
 }
 
 /// The sums of one kind, with what of their number is not the kind.
@@ -1144,6 +1181,66 @@ mod tests {
         let (errors, rows) = judge.errors(&all);
         near(errors, 8.0, 1e-7);
         near(rows, 3.0, 0.0);
+    }
+
+    #[test]
+    fn errors_of_any_size_count_whole() {
+        let judge = regression();
+        let labelled = |truths: &[f64]| {
+            let mut all = Sums::new();
+            for &truth in truths {
+                merge(
+                    &mut all,
+                    &judge.judge(Predicted { class: 0, score: 5.0 }, &Truth::Number(truth)),
+                );
+            }
+            all
+        };
+        for truths in [&[4.0, 7.0, 1e5, -3e9, 2e40][..], &[1100.0; 3], &[1e70]] {
+            let sums = labelled(truths);
+            let rows = truths.len() as f64;
+            let mean = |of: &dyn Fn(f64) -> f64| truths.iter().map(|truth| of(5.0 - truth)).sum::<f64>() / rows;
+            let performance = judge.performance(&sums, &BTreeMap::new());
+            for (name, by_hand) in [
+                ("mae", mean(&f64::abs)),
+                ("bias", mean(&|error| error)),
+                ("rmse", mean(&|error| error * error).sqrt()),
+            ] {
+                let value = performance.metrics[name].value;
+                assert!(
+                    (value / by_hand - 1.0).abs() < 1e-6,
+                    "{name} of {truths:?}: {value}, {by_hand}"
+                );
+            }
+            // A label taken back leaves those that were there before.
+            let mut all = labelled(&[4.0, 7.0]);
+            let before = judge.performance(&all, &BTreeMap::new());
+            merge(&mut all, &sums);
+            merge(&mut all, &negated(&sums));
+            assert_eq!(judge.performance(&all, &BTreeMap::new()), before);
+        }
+        let largest = judge.performance(&labelled(&[f64::MAX, f64::MIN]), &BTreeMap::new());
+        assert!(
+            largest
+                .metrics
+                .values()
+                .all(|metric| metric.value.is_finite() && metric.high.is_some_and(f64::is_finite)),
+            "{largest:?}"
+        );
+    }
+
+    #[test]
+    fn truths_that_are_all_alike_have_no_determination() {
+        let judge = regression();
+        for truth in [0.1, 5.0, 150.0, 5000.3, 1e30] {
+            let mut all = Sums::new();
+            for score in [3.0, 5.0, 10.0] {
+                let predicted = Predicted { class: 0, score };
+                merge(&mut all, &judge.judge(predicted, &Truth::Number(truth)));
+            }
+            let performance = judge.performance(&all, &BTreeMap::new());
+            assert!(!performance.metrics.contains_key("r2"), "{truth}: {performance:?}");
+        }
     }
 
     #[test]

@@ -453,6 +453,20 @@ fn what_can_t_be_in_a_signature_is_named() {
     let turned = with(0, "allowed", serde_json::json!({"min": 120, "max": 18}));
     let error = fails(&|options| options.signature.clone_from(&turned));
     assert!(error.contains("the least, 120, is above the most, 18"), "{error}");
+    let code = with(19, "encoding", serde_json::json!({"north": 0, "east": 1e300}));
+    let error = fails(&|options| options.signature.clone_from(&code));
+    assert!(
+        error.contains("the code 1e300 of its \"encoding\" is beyond the model's float32"),
+        "{error}"
+    );
+    let mut swapped: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
+    swapped["labels"] = serde_json::json!([1, 0]);
+    let swapped = Some(written("swapped.json", &swapped.to_string()));
+    let error = fails(&|options| options.signature.clone_from(&swapped));
+    assert!(
+        error.contains("the signature's labels are 1, 0, but the scores of"),
+        "{error}"
+    );
     let moon = with(19, "categories", serde_json::json!(["north", "moon"]));
     let error = fails(&|options| options.signature.clone_from(&moon));
     assert!(

@@ -6,7 +6,7 @@ use super::request::{Chunk, Columns, DEADLINE_MS};
 use crate::cli::DriftArgs;
 use crate::data::{Format, Reader, is_standard, not_an_input};
 use crate::monitor::html::{self, ReportContext};
-use crate::monitor::performance::{Assessment, cells, complete_verdict, read_label};
+use crate::monitor::performance::{Assessment, cells, complete_verdict, read_label, unjudged};
 use crate::monitor::span;
 use crate::output::{Align, Output, Paint, count, grid};
 use crate::runtime::{Observation, RuntimeConfig};
@@ -36,12 +36,10 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
         None => Format::of(&args.rows)?,
     };
     let judge = match &args.label {
-        Some(label) => Some(Judge::new(manifest).ok_or_else(|| {
-            anyhow!(
-                "--label {label}: labels can't be held against a model of the task {}",
-                manifest.task.name()
-            )
-        })?),
+        Some(label) => {
+            let judge = Judge::new(manifest);
+            Some(judge.ok_or_else(|| anyhow!("--label {label}: {}", unjudged(manifest)))?)
+        }
         None => None,
     };
     let progress = output.progress();

@@ -77,6 +77,10 @@ pub struct Columns<'a> {
     /// The feature that each column known so far feeds.
     features: Vec<Option<usize>>,
     id: Option<usize>,
+    /// Whether rows are to be told apart by their ids.
+    keeps_ids: bool,
+    /// What is wrong with the id of the row being read.
+    bad_id: Option<String>,
     /// Cells of columns that the row being read is the first to have.
     unknown: Vec<(usize, Value)>,
 }
@@ -102,6 +106,8 @@ impl<'a> Columns<'a> {
             format,
             features: Vec::new(),
             id: None,
+            keeps_ids: false,
+            bad_id: None,
             unknown: Vec::new(),
         };
         columns.learn(names);
@@ -128,6 +134,15 @@ impl<'a> Columns<'a> {
     /// The column of the id.
     pub fn id(&self) -> Option<usize> {
         self.id
+    }
+
+    /// Keeps the ids as they are written, digit by digit; one that can't be kept
+    /// so is an error of [`Columns::next`].
+    pub fn keep_ids(&mut self, reader: &mut Reader<'_>) {
+        self.keeps_ids = true;
+        if let Some(id) = self.id {
+            reader.read_exactly(id);
+        }
     }
 
     /// Carries this column along in place of the id.
@@ -161,12 +176,16 @@ impl<'a> Columns<'a> {
     /// were read; `None` at its end.
     ///
     /// # Errors
-    /// When the file can't be read.
+    /// When the file can't be read, or an id can't be kept.
     pub fn next(&mut self, reader: &mut Reader<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
         let mut chunk = self.chunk(read + 1, reader.columns());
         while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
             if !reader.row(&mut |index, cell| self.put(&mut chunk, index, cell))? {
                 break;
+            }
+            if let (Some(what), Some(index)) = (self.bad_id.take(), self.id) {
+                let (row, name) = (read + chunk.rows as u64 + 1, &reader.columns()[index]);
+                bail!("row {row}, column {name:?} (the id): expected text or an integer but got {what}");
             }
             self.end(&mut chunk, reader.columns());
         }
@@ -200,6 +219,9 @@ impl<'a> Columns<'a> {
     /// Takes a cell of the row being read.
     fn put(&mut self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
         if self.id == Some(index) {
+            if self.keeps_ids {
+                self.bad_id = bad_id(&cell, self.format);
+            }
             chunk.ids.push(cell.into());
         }
         match self.features.get(index) {
@@ -239,6 +261,22 @@ impl<'a> Columns<'a> {
         let dtype = self.manifest.inputs[feature.input as usize].dtype;
         chunk.json_member(&feature.name);
         typed(&mut chunk.body, feature, dtype, cell);
+    }
+}
+
+/// Why rows can't be told apart by this.
+fn bad_id(cell: &Cell<'_>, format: Format) -> Option<String> {
+    /// Decimal digits that a binary64 number keeps.
+    const DIGITS: usize = f64::DIGITS as usize;
+    match cell {
+        Cell::Other(name) => Some(format!("a value of type {name}")),
+        // JSON's are written in decimal.
+        Cell::Number(number) if format == Format::Ndjson => {
+            let shortest = format!("{number:e}");
+            let digits = shortest.split('e').next()?.bytes().filter(u8::is_ascii_digit).count();
+            (digits > DIGITS).then(|| format!("a number of more than {DIGITS} digits, {number}"))
+        }
+        _ => None,
     }
 }
 
@@ -387,6 +425,25 @@ mod tests {
         let (body, ids) = body(Format::Csv, &names, &rows);
         assert_eq!(body, "\"c, d\",x,b\nNone,nan,True\n\"say \"\"a\"\", b\n\", 1e5,\n");
         assert_eq!(ids, [Value::Csv("007".into()), Value::Missing]);
+    }
+
+    #[test]
+    fn ids_that_can_t_be_kept_are_told() {
+        for (format, cell, expected) in [
+            (Format::Ndjson, Cell::Other("array"), Some("a value of type array")),
+            (Format::Parquet, Cell::Other("Binary"), Some("a value of type Binary")),
+            (
+                Format::Ndjson,
+                Cell::Number(3.6893488147419103e19),
+                Some("a number of more than 15 digits, 36893488147419103000"),
+            ),
+            (Format::Ndjson, Cell::Number(-1.5e30), None),
+            (Format::Ndjson, Cell::Integer(u64::MAX.into()), None),
+            (Format::Parquet, Cell::Number(0.1 + 0.2), None),
+            (Format::Csv, Cell::Csv("36893488147419103232"), None),
+        ] {
+            assert_eq!(bad_id(&cell, format).as_deref(), expected, "{cell:?}");
+        }
     }
 
     #[test]

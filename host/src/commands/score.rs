@@ -34,6 +34,7 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     let mut reader = Reader::open(&args.rows, input_format, &*progress)?;
     let mut columns = Columns::new(manifest, input_format, reader.columns(), args.id.as_deref())
         .with_context(|| args.rows.display().to_string())?;
+    columns.keep_ids(&mut reader);
     let dropped = columns.dropped(reader.columns());
     if !dropped.is_empty() {
         output.note(format!(

@@ -23,6 +23,8 @@ pub(super) struct ParquetReader<'a> {
     batches: ParquetRecordBatchReader,
     columns: Vec<String>,
     types: Vec<DataType>,
+    /// The column whose decimals are read as they are written.
+    exact: Option<usize>,
     values: Vec<Values>,
     rows: usize,
     next: usize,
@@ -82,11 +84,16 @@ impl<'a> ParquetReader<'a> {
             batches: builder.with_batch_size(ROWS_AT_ONCE).build().map_err(fail)?,
             columns,
             types: schema.fields().iter().map(|field| field.data_type().clone()).collect(),
+            exact: None,
             values: Vec::new(),
             rows: 0,
             next: 0,
             progress,
         })
+    }
+
+    pub(super) fn read_exactly(&mut self, column: usize) {
+        self.exact = Some(column);
     }
 
     pub(super) fn columns(&self) -> &[String] {
@@ -97,6 +104,7 @@ impl<'a> ParquetReader<'a> {
         match self.types.get(column) {
             Some(DataType::Boolean) => FieldType::Boolean,
             Some(DataType::UInt64) => FieldType::Text,
+            Some(dtype) if dtype.is_decimal() && self.exact == Some(column) => FieldType::Text,
             Some(dtype) if dtype.is_integer() => FieldType::Integer,
             Some(dtype) if dtype.is_numeric() => FieldType::Number,
             _ => FieldType::Text,
@@ -111,8 +119,14 @@ impl<'a> ParquetReader<'a> {
             let batch = batch.map_err(|e| DataError::new(&self.path, DataErrorKind::Parquet(e.into())))?;
             let columns = batch.columns().iter().zip(&self.columns).zip(&self.types);
             self.values = columns
-                .map(|((array, name), dtype)| {
-                    convert(array).map_err(|e| {
+                .enumerate()
+                .map(|(index, ((array, name), dtype))| {
+                    let exact = dtype.is_decimal() && self.exact == Some(index);
+                    let values = match exact {
+                        true => cast(array, &DataType::LargeUtf8).and_then(|text| convert(&text)),
+                        false => convert(array),
+                    };
+                    values.map_err(|e| {
                         let kind = DataErrorKind::Convert {
                             column: name.clone(),
                             dtype: dtype.to_string(),
@@ -212,7 +226,7 @@ fn numbers(values: impl Iterator<Item = Option<f64>>) -> Values {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Table;
+    use super::super::{Reader, Table};
     use super::*;
     use crate::output::Silent;
     use ::parquet::arrow::ArrowWriter;
@@ -301,6 +315,42 @@ mod tests {
         for (Case(name, _, expected), column) in cases.iter().zip(&table.columns) {
             assert_eq!(column.name, *name);
             assert_eq!(format!("{:?}", column.values), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_can_be_read_exactly() {
+        let values = [
+            Some(12_345_678_901_234_567_890_120),
+            None,
+            Some(12_345_678_901_234_567_890_121),
+        ];
+        let column = |scale| -> ArrayRef {
+            let column = Decimal128Array::from(values.to_vec());
+            Arc::new(column.with_precision_and_scale(38, scale).unwrap())
+        };
+        let batch =
+            RecordBatch::try_from_iter_with_nullable([("whole", column(0), true), ("cents", column(2), true)]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        for (column, expected) in [
+            (0, ["12345678901234567890120", "", "12345678901234567890121"]),
+            (1, ["123456789012345678901.20", "", "123456789012345678901.21"]),
+        ] {
+            let mut reader = Reader::open(&path, crate::data::Format::Parquet, &Silent).unwrap();
+            reader.read_exactly(column);
+            assert_eq!(reader.field_type(column), FieldType::Text);
+            let mut found = Vec::new();
+            let mut put = |index, cell: crate::data::Cell<'_>| {
+                if index == column {
+                    found.push(cell.to_string());
+                }
+            };
+            while reader.row(&mut put).unwrap() {}
+            assert_eq!(found, expected);
         }
     }
 

@@ -6,8 +6,8 @@ use crate::data::Cell;
 use crate::output::{count, percent, thousands};
 use modelet::drift::report::Report;
 use modelet::drift::stats;
-use modelet::drift::truth::{Judge, Metric, Performance, Sums, Truth};
-use modelet::signature::Manifest;
+use modelet::drift::truth::{CLASSES_MAX, Judge, Metric, Performance, Sums, Truth};
+use modelet::signature::{Manifest, Task};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -51,6 +51,21 @@ impl Assessment {
             metric.value
         ))
     }
+}
+
+/// Why labels can't be held against a model that there is no [`Judge`] for.
+pub fn unjudged(manifest: &Manifest) -> String {
+    let why = match manifest.task {
+        Task::Binary | Task::Multiclass => {
+            format!("its classes have no labels, or there are more than {CLASSES_MAX}")
+        }
+        Task::Regression if manifest.output.width != 1 => {
+            format!("it predicts {} numbers for a row, not one", manifest.output.width)
+        }
+        Task::Regression => "it was packed without reference data".to_owned(),
+        task => format!("its task is {}, which has no truth to compare with", task.name()),
+    };
+    format!("labels can't be held against this model: {why}")
 }
 
 /// The label in a cell of a table; none where it is missing.

@@ -4,9 +4,9 @@
 use super::config::MonitorConfig;
 use super::feedback::{self, Entry, Judged, Outcome, Waiting};
 use super::observed::Observed;
-use super::span;
 use super::status::Status;
 use super::store::{Bucket, Label, Labelled, Parked, Part, Result, Store, StoreError, Sums};
+use super::{performance, span};
 use crate::metrics::Counters;
 use crate::runtime::Observation;
 use modelet::drift::Counts;
@@ -14,7 +14,7 @@ use modelet::drift::delta::{Delta, SOURCE_BROWSER, SOURCE_HOST};
 use modelet::drift::truth::{self, Judge, Predicted};
 use modelet::signature::{Manifest, Reference};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
@@ -571,14 +571,7 @@ impl Watched {
     /// When the store fails; labels may then be sent again.
     pub fn feedback(&self, entries: &[Entry]) -> Result<Vec<Outcome>> {
         let Some(judge) = &self.judge else {
-            let detail = format!(
-                "labels can't be held against this model: its task is {}, {}",
-                self.manifest.task.name(),
-                match self.manifest.reference.rows {
-                    0 => "and it was packed without reference data",
-                    _ => "which has no truth to compare with",
-                }
-            );
+            let detail = performance::unjudged(&self.manifest);
             return Ok(vec![Outcome::InvalidLabel { detail }; entries.len()]);
         };
         let keys: Vec<[u8; 16]> = entries.iter().map(|entry| feedback::key(&entry.id)).collect();
@@ -637,7 +630,25 @@ impl Watched {
 
     /// Counts labels that have found their predictions, and tells what became of
     /// each; of one that was parked and is no longer there, nothing.
-    fn count(&self, judge: &Judge, mut labels: Vec<Joined>, outcomes: &mut [Option<Outcome>]) -> Result<()> {
+    fn count(&self, judge: &Judge, labels: Vec<Joined>, outcomes: &mut [Option<Outcome>]) -> Result<()> {
+        let (mut labels, before) = Joined::last_of_each_row(labels);
+        // What becomes of all labels of a row, one after the other.
+        let mut tell = |joined: &Joined, told: Option<Judged>| {
+            let mut told = told.map(|told| (told.predicted, told.truth));
+            let before = before.get(&(joined.key, joined.row)).into_iter().flatten();
+            for (index, truth) in before
+                .map(|(index, truth)| (*index, truth))
+                .chain([(joined.index, &joined.truth)])
+            {
+                let now = (joined.predicted, truth.clone());
+                outcomes[index] = Some(match told.as_ref() {
+                    None => Outcome::Counted,
+                    Some(told) if *told == now => Outcome::Duplicate,
+                    Some(_) => Outcome::Corrected,
+                });
+                told = Some(now);
+            }
+        };
         for _ in 0..LABEL_TRIES {
             if labels.is_empty() {
                 break;
@@ -647,15 +658,8 @@ impl Watched {
             let mut again = Vec::new();
             for (mut joined, result) in labels.into_iter().zip(results) {
                 match result {
-                    Labelled::Counted => {
-                        outcomes[joined.index] = Some(match joined.previous {
-                            None => Outcome::Counted,
-                            Some(_) => Outcome::Corrected,
-                        });
-                    }
-                    Labelled::Found(Some(bytes)) if joined.is_told(&bytes) => {
-                        outcomes[joined.index] = Some(Outcome::Duplicate);
-                    }
+                    Labelled::Counted => tell(&joined, joined.previous.as_deref().and_then(Judged::decode)),
+                    Labelled::Found(Some(bytes)) if joined.is_told(&bytes) => tell(&joined, Judged::decode(&bytes)),
                     Labelled::Found(previous) => {
                         joined.previous = previous;
                         again.push(joined);
@@ -884,7 +888,31 @@ struct Joined {
     parked: Option<Vec<u8>>,
 }
 
+/// Labels of one row that came before its last, with their places.
+type Before = HashMap<([u8; 16], u32), Vec<(usize, truth::Truth)>>;
+
 impl Joined {
+    /// Of several labels for a row the last is the one that stays.
+    fn last_of_each_row(labels: Vec<Joined>) -> (Vec<Joined>, Before) {
+        let mut before = Before::new();
+        let mut places = HashMap::new();
+        let mut last: Vec<Joined> = Vec::with_capacity(labels.len());
+        for joined in labels {
+            let of = (joined.key, joined.row);
+            match places.entry(of) {
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(last.len());
+                    last.push(joined);
+                }
+                hash_map::Entry::Occupied(place) => {
+                    let earlier = std::mem::replace(&mut last[*place.get()], joined);
+                    before.entry(of).or_default().push((earlier.index, earlier.truth));
+                }
+            }
+        }
+        (last, before)
+    }
+
     /// Whether the same was told before of the same prediction, or of an equal
     /// one whose request was sent again.
     fn is_told(&self, bytes: &[u8]) -> bool {
@@ -1088,6 +1116,32 @@ mod tests {
         assert_eq!(performance(&other), (2, Some(3.0)));
         assert_eq!(tell(&other, "b", 0, 3.0), Outcome::Corrected);
         assert_eq!(performance(&other), (2, Some(2.5)));
+    }
+
+    #[test]
+    fn labels_of_one_request_count_one_after_the_other() {
+        let [one] = replicas(MINUTE);
+        predict(&one, "a", 0.0);
+        predict(&one, "b", 0.0);
+        let told = |labels: &[(&str, f64)]| {
+            let entry = |&(id, label): &(&str, f64)| Entry {
+                id: id.into(),
+                row: None,
+                label: label.into(),
+            };
+            let entries: Vec<Entry> = labels.iter().map(entry).collect();
+            one.feedback(&entries).expect("the store works")
+        };
+        use Outcome::{Corrected, Counted, Duplicate};
+        assert_eq!(
+            told(&[("a", 1.0), ("a", 5.0), ("b", 3.0), ("a", 1.0), ("a", 1.0)]),
+            [Counted, Corrected, Counted, Corrected, Duplicate]
+        );
+        assert_eq!(performance(&one), (2, Some(2.0)));
+        assert_eq!(told(&[("a", 5.0), ("a", 1.0)]), [Corrected, Corrected]);
+        assert_eq!(performance(&one), (2, Some(2.0)));
+        assert_eq!(told(&[("a", 1.0), ("a", 5.0)]), [Duplicate, Corrected]);
+        assert_eq!(performance(&one), (2, Some(4.0)));
     }
 
     #[test]

@@ -289,6 +289,12 @@ fn feature(
             kind.name()
         )));
     }
+    let beyond = |code: &&f64| dtype == Dtype::Float32 && !(**code as f32).is_finite();
+    if let Some(code) = encoding.values().find(beyond) {
+        return Err(wrong(format!(
+            "the code {code:e} of its \"encoding\" is beyond the model's {dtype}"
+        )));
+    }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
     if kind == FeatureType::Category && dtype != Dtype::String {
         let no_code = |category: &&Category| matches!(category, Category::Name(name) if !encoding.contains_key(name));

@@ -15,6 +15,7 @@ use super::onnx::{self, Graph};
 use super::overrides::Overrides;
 use modelet::signature::{Labels, Output, ScoreKind, Task};
 use modelet::tensor::Dtype;
+use std::collections::BTreeSet;
 use trace::{Told, Trace};
 
 /// An output of the graph.
@@ -113,6 +114,21 @@ pub fn readings(outputs: &[GraphOutput], overrides: &Overrides) -> Result<Vec<Ou
                 if text { "text" } else { "integers" },
                 output.name,
                 output.dtype.map_or("others", Dtype::name)
+            ));
+        }
+        // Scores are told apart by their order.
+        let texts = |labels: &Labels| (0..labels.len()).map(|i| labels.text(i)).collect::<Vec<_>>();
+        let (given, graph) = (
+            texts(labels),
+            output.told.labels.as_ref().map(texts).unwrap_or_default(),
+        );
+        let sorted = |labels: &[String]| labels.iter().cloned().collect::<BTreeSet<_>>();
+        if given != graph && sorted(&given) == sorted(&graph) {
+            return Err(format!(
+                "the signature's labels are {}, but the scores of the output {:?} are those of {}, in this order",
+                given.join(", "),
+                output.name,
+                graph.join(", ")
             ));
         }
     }

@@ -265,8 +265,11 @@ fn faults(entry: &Value) -> String {
         .iter()
         .take(3)
         .map(|fault| {
-            let text = |name: &str| fault[name].as_str().unwrap_or("").to_owned();
-            format!("{}: {}", text("feature"), text("message"))
+            let message = fault["message"].as_str().unwrap_or_default();
+            match fault["feature"].as_str() {
+                Some(feature) => format!("{feature}: {message}"),
+                None => message.to_owned(),
+            }
         })
         .collect::<Vec<_>>()
         .join("; ")
