@@ -344,8 +344,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The type of a column that holds neither numbers nor text, as the file
+    /// names it, where the file has types.
+    pub fn other_type(&self, column: usize) -> Option<String> {
+        match &self.source {
+            Source::Csv(_) | Source::Ndjson(_) => None,
+            Source::Parquet(source) => source.other_type(column),
+        }
+    }
+
     /// Reads this column's values digit by digit, as ids are meant: decimals,
-    /// which features take for numbers, as text.
+    /// which features take for numbers, as integers or text.
     pub fn read_exactly(&mut self, column: usize) {
         if let Source::Parquet(source) = &mut self.source {
             source.read_exactly(column);

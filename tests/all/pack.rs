@@ -456,7 +456,7 @@ fn what_can_t_be_in_a_signature_is_named() {
     let code = with(19, "encoding", serde_json::json!({"north": 0, "east": 1e300}));
     let error = fails(&|options| options.signature.clone_from(&code));
     assert!(
-        error.contains("the code 1e300 of its \"encoding\" is beyond the model's float32"),
+        error.contains("feature \"region\": the model's float32 can't hold the code 1e300"),
         "{error}"
     );
     let mut swapped: serde_json::Value = serde_json::from_str(&signature).expect("JSON");
@@ -464,7 +464,7 @@ fn what_can_t_be_in_a_signature_is_named() {
     let swapped = Some(written("swapped.json", &swapped.to_string()));
     let error = fails(&|options| options.signature.clone_from(&swapped));
     assert!(
-        error.contains("the signature's labels are 1, 0, but the scores of"),
+        error.contains("the signature's labels are 1, 0, but the scores in the output"),
         "{error}"
     );
     let moon = with(19, "categories", serde_json::json!(["north", "moon"]));

@@ -136,13 +136,21 @@ impl<'a> Columns<'a> {
         self.id
     }
 
-    /// Keeps the ids as they are written, digit by digit; one that can't be kept
-    /// so is an error of [`Columns::next`].
-    pub fn keep_ids(&mut self, reader: &mut Reader<'_>) {
+    /// Reads ids without losing digits; one that can't be read so is an error of
+    /// [`Columns::next`]. The type of the column if it can't hold ids, which then
+    /// are not read.
+    pub fn keep_ids(&mut self, reader: &mut Reader<'_>) -> Option<String> {
         self.keeps_ids = true;
-        if let Some(id) = self.id {
+        let id = self.id?;
+        if let Some(other) = reader.other_type(id) {
+            self.id = None;
+            return Some(other);
+        }
+        // A feature is a number, whatever else it is.
+        if self.features[id].is_none() {
             reader.read_exactly(id);
         }
+        None
     }
 
     /// Carries this column along in place of the id.
@@ -176,7 +184,7 @@ impl<'a> Columns<'a> {
     /// were read; `None` at its end.
     ///
     /// # Errors
-    /// When the file can't be read, or an id can't be kept.
+    /// When the file can't be read, or an id would lose digits.
     pub fn next(&mut self, reader: &mut Reader<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
         let mut chunk = self.chunk(read + 1, reader.columns());
         while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
@@ -185,7 +193,9 @@ impl<'a> Columns<'a> {
             }
             if let (Some(what), Some(index)) = (self.bad_id.take(), self.id) {
                 let (row, name) = (read + chunk.rows as u64 + 1, &reader.columns()[index]);
-                bail!("row {row}, column {name:?} (the id): expected text or an integer but got {what}");
+                bail!(
+                    "row {row}, column {name:?}: expected an id, text or an integer, but got {what}; name another column by --id"
+                );
             }
             self.end(&mut chunk, reader.columns());
         }
@@ -268,13 +278,16 @@ impl<'a> Columns<'a> {
 fn bad_id(cell: &Cell<'_>, format: Format) -> Option<String> {
     /// Decimal digits that a binary64 number keeps.
     const DIGITS: usize = f64::DIGITS as usize;
+    /// The first integer of which that is not true.
+    const INEXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
     match cell {
         Cell::Other(name) => Some(format!("a value of type {name}")),
-        // JSON's are written in decimal.
+        // JSON's are written in decimal, and were rounded if they are long.
         Cell::Number(number) if format == Format::Ndjson => {
             let shortest = format!("{number:e}");
             let digits = shortest.split('e').next()?.bytes().filter(u8::is_ascii_digit).count();
-            (digits > DIGITS).then(|| format!("a number of more than {DIGITS} digits, {number}"))
+            let long = digits > DIGITS || number.abs() >= INEXACT;
+            long.then(|| format!("a number of more than {DIGITS} digits, about {number}"))
         }
         _ => None,
     }
@@ -435,9 +448,14 @@ mod tests {
             (
                 Format::Ndjson,
                 Cell::Number(3.6893488147419103e19),
-                Some("a number of more than 15 digits, 36893488147419103000"),
+                Some("a number of more than 15 digits, about 36893488147419103000"),
             ),
-            (Format::Ndjson, Cell::Number(-1.5e30), None),
+            (
+                Format::Ndjson,
+                Cell::Number(2e19),
+                Some("a number of more than 15 digits, about 20000000000000000000"),
+            ),
+            (Format::Ndjson, Cell::Number(-1.5), None),
             (Format::Ndjson, Cell::Integer(u64::MAX.into()), None),
             (Format::Parquet, Cell::Number(0.1 + 0.2), None),
             (Format::Csv, Cell::Csv("36893488147419103232"), None),

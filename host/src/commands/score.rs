@@ -34,7 +34,14 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     let mut reader = Reader::open(&args.rows, input_format, &*progress)?;
     let mut columns = Columns::new(manifest, input_format, reader.columns(), args.id.as_deref())
         .with_context(|| args.rows.display().to_string())?;
-    columns.keep_ids(&mut reader);
+    let id = columns.id().map(|id| reader.columns()[id].clone());
+    if let (Some(other), Some(id)) = (columns.keep_ids(&mut reader), id) {
+        let what = format!("the column {id:?} holds {other}, which can't be written as an id");
+        match args.id {
+            Some(_) => bail!("{}: {what}", args.rows.display()),
+            None => output.note(what),
+        }
+    }
     let dropped = columns.dropped(reader.columns());
     if !dropped.is_empty() {
         output.note(format!(
@@ -69,7 +76,8 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     loop {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(threads);
         while chunks.len() < threads {
-            match columns.next(&mut reader, tally.read)? {
+            let next = columns.next(&mut reader, tally.read);
+            match next.with_context(|| args.rows.display().to_string())? {
                 Some(chunk) => {
                     tally.read += chunk.rows as u64;
                     chunks.push(chunk);

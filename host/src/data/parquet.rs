@@ -7,7 +7,7 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::ChunkReader;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, new_empty_array};
 use arrow_cast::{CastOptions, cast, cast_with_options};
 use arrow_schema::{ArrowError, DataType};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ pub(super) struct ParquetReader<'a> {
     batches: ParquetRecordBatchReader,
     columns: Vec<String>,
     types: Vec<DataType>,
-    /// The column whose decimals are read as they are written.
+    /// The column whose decimals keep all their digits.
     exact: Option<usize>,
     values: Vec<Values>,
     rows: usize,
@@ -96,6 +96,13 @@ impl<'a> ParquetReader<'a> {
         self.exact = Some(column);
     }
 
+    pub(super) fn other_type(&self, column: usize) -> Option<String> {
+        match convert(&new_empty_array(self.types.get(column)?)) {
+            Ok(Values::Other { name, .. }) => Some(name),
+            _ => None,
+        }
+    }
+
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -104,7 +111,10 @@ impl<'a> ParquetReader<'a> {
         match self.types.get(column) {
             Some(DataType::Boolean) => FieldType::Boolean,
             Some(DataType::UInt64) => FieldType::Text,
-            Some(dtype) if dtype.is_decimal() && self.exact == Some(column) => FieldType::Text,
+            Some(dtype) if dtype.is_decimal() && self.exact == Some(column) => match exact_type(dtype) {
+                DataType::Int64 => FieldType::Integer,
+                _ => FieldType::Text,
+            },
             Some(dtype) if dtype.is_integer() => FieldType::Integer,
             Some(dtype) if dtype.is_numeric() => FieldType::Number,
             _ => FieldType::Text,
@@ -123,7 +133,7 @@ impl<'a> ParquetReader<'a> {
                 .map(|(index, ((array, name), dtype))| {
                     let exact = dtype.is_decimal() && self.exact == Some(index);
                     let values = match exact {
-                        true => cast(array, &DataType::LargeUtf8).and_then(|text| convert(&text)),
+                        true => cast_strictly(array, &exact_type(dtype)).and_then(|exact| convert(&exact)),
                         false => convert(array),
                     };
                     values.map_err(|e| {
@@ -156,15 +166,26 @@ fn check_magic(path: &Path, start: &[u8], len: u64) -> Result<(), DataError> {
     }
 }
 
+/// What decimals are read as, if none of their digits is to be lost.
+fn exact_type(decimal: &DataType) -> DataType {
+    match decimal {
+        DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(..=18, 0) => DataType::Int64,
+        _ => DataType::LargeUtf8,
+    }
+}
+
+/// An error, where a value does not fit, in place of none.
+fn cast_strictly(array: &ArrayRef, dtype: &DataType) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(array, dtype, &options)
+}
+
 /// A batch of a column; nulls become missing values.
 fn convert(array: &ArrayRef) -> Result<Values, ArrowError> {
-    let to = |dtype: &DataType| {
-        let options = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
-        cast_with_options(array, dtype, &options)
-    };
+    let to = |dtype: &DataType| cast_strictly(array, dtype);
     Ok(match array.data_type() {
         DataType::Boolean => Values::Boolean(array.as_boolean().iter().collect()),
         DataType::Int8
@@ -226,14 +247,14 @@ fn numbers(values: impl Iterator<Item = Option<f64>>) -> Values {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Reader, Table};
+    use super::super::{Cell, Format, Reader, Table};
     use super::*;
     use crate::output::Silent;
     use ::parquet::arrow::ArrowWriter;
     use arrow_array::types::{Float32Type, Int8Type, Int32Type, TimestampMillisecondType};
     use arrow_array::{
-        BooleanArray, Date32Array, Decimal128Array, DictionaryArray, ListArray, PrimitiveArray, RecordBatch,
-        StringArray, UInt64Array,
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, ListArray, PrimitiveArray,
+        RecordBatch, StringArray, UInt64Array,
     };
     use std::sync::Arc;
 
@@ -319,38 +340,58 @@ mod tests {
     }
 
     #[test]
-    fn a_decimal_can_be_read_exactly() {
-        let values = [
-            Some(12_345_678_901_234_567_890_120),
-            None,
-            Some(12_345_678_901_234_567_890_121),
-        ];
-        let column = |scale| -> ArrayRef {
+    fn ids_keep_their_digits() {
+        struct Case(&'static str, ArrayRef, FieldType, &'static str);
+        let decimals = |values: [i128; 2], precision, scale| -> ArrayRef {
             let column = Decimal128Array::from(values.to_vec());
-            Arc::new(column.with_precision_and_scale(38, scale).unwrap())
+            Arc::new(column.with_precision_and_scale(precision, scale).unwrap())
         };
-        let batch =
-            RecordBatch::try_from_iter_with_nullable([("whole", column(0), true), ("cents", column(2), true)]).unwrap();
+        let large = [12_345_678_901_234_567_890_120, 12_345_678_901_234_567_890_121];
+        let cases = [
+            Case(
+                "large",
+                decimals(large, 38, 0),
+                FieldType::Text,
+                "Text(\"12345678901234567890120\") Text(\"12345678901234567890121\")",
+            ),
+            Case(
+                "cents",
+                decimals(large, 38, 2),
+                FieldType::Text,
+                "Text(\"123456789012345678901.20\") Text(\"123456789012345678901.21\")",
+            ),
+            Case(
+                "small",
+                decimals([9_007_199_254_740_993, -1], 18, 0),
+                FieldType::Integer,
+                "Integer(9007199254740993) Integer(-1)",
+            ),
+            Case(
+                "bytes",
+                Arc::new(BinaryArray::from_vec(vec![b"a", b"b"])),
+                FieldType::Text,
+                "Other(\"Binary\") Other(\"Binary\")",
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(cases.iter().map(|c| (c.0, c.1.clone()))).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.parquet");
         let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        for (column, expected) in [
-            (0, ["12345678901234567890120", "", "12345678901234567890121"]),
-            (1, ["123456789012345678901.20", "", "123456789012345678901.21"]),
-        ] {
-            let mut reader = Reader::open(&path, crate::data::Format::Parquet, &Silent).unwrap();
+        for (column, Case(name, _, kind, expected)) in cases.iter().enumerate() {
+            let mut reader = Reader::open(&path, Format::Parquet, &Silent).unwrap();
             reader.read_exactly(column);
-            assert_eq!(reader.field_type(column), FieldType::Text);
+            assert_eq!(reader.field_type(column), *kind, "{name}");
+            assert_eq!(reader.other_type(column).is_some(), *name == "bytes", "{name}");
             let mut found = Vec::new();
-            let mut put = |index, cell: crate::data::Cell<'_>| {
+            let mut put = |index, cell: Cell<'_>| {
                 if index == column {
-                    found.push(cell.to_string());
+                    found.push(format!("{cell:?}"));
                 }
             };
             while reader.row(&mut put).unwrap() {}
-            assert_eq!(found, expected);
+            assert_eq!(found.join(" "), *expected, "{name}");
         }
     }
 

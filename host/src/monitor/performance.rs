@@ -43,12 +43,12 @@ impl Assessment {
         let metric = &self.measured.metrics[name];
         let rows = count(metric.rows, "labelled row");
         let baseline = match metric.baseline {
-            Some(baseline) => format!(", {baseline:.4} at the baseline"),
+            Some(baseline) => format!(", {} at the baseline", figure(baseline)),
             None => String::new(),
         };
         Some(format!(
-            "Performance is worse: {name} {:.4} on {rows}{baseline}.",
-            metric.value
+            "Performance is worse: {name} {} on {rows}{baseline}.",
+            figure(metric.value)
         ))
     }
 }
@@ -117,13 +117,20 @@ fn baseline(manifest: &Manifest) -> &BTreeMap<String, f64> {
 /// baseline; what is not known is empty.
 pub fn cells(metric: &Metric) -> [String; 3] {
     [
-        format!("{:.4}", metric.value),
+        figure(metric.value),
         match (metric.low, metric.high) {
-            (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+            (Some(low), Some(high)) => format!("{} to {}", figure(low), figure(high)),
             _ => String::new(),
         },
-        metric.baseline.map_or(String::new(), |value| format!("{value:.4}")),
+        metric.baseline.map_or(String::new(), figure),
     ]
+}
+
+fn figure(value: f64) -> String {
+    match value.abs() < 1e9 {
+        true => format!("{value:.4}"),
+        false => format!("{value:.4e}"),
+    }
 }
 
 /// The figure that the default rules on figures of the ground truth would find

@@ -260,6 +260,19 @@ fn all_wrong(mut wrong: Vec<Wrong>) -> String {
     format!("{}{more}{hint}", told.join("; "))
 }
 
+/// Whether a category's code is the same in the model; a code is no text.
+fn holds(dtype: Dtype, code: f64) -> bool {
+    match dtype {
+        Dtype::Float32 => (code as f32).is_finite(),
+        Dtype::Float64 | Dtype::String => true,
+        Dtype::Int64 => (code as i64) as f64 == code,
+        Dtype::Int32 => f64::from(code as i32) == code,
+        Dtype::Uint8 => f64::from(code as u8) == code,
+        Dtype::Int8 => f64::from(code as i8) == code,
+        Dtype::Bool => code == 0.0 || code == 1.0,
+    }
+}
+
 fn feature(
     name: String,
     dtype: Dtype,
@@ -289,13 +302,19 @@ fn feature(
             kind.name()
         )));
     }
-    let beyond = |code: &&f64| dtype == Dtype::Float32 && !(**code as f32).is_finite();
-    if let Some(code) = encoding.values().find(beyond) {
-        return Err(wrong(format!(
-            "the code {code:e} of its \"encoding\" is beyond the model's {dtype}"
-        )));
-    }
     let mut categories = given.map(|g| g.categories.clone()).unwrap_or_default();
+    let listed = categories.iter().filter_map(|category| match category {
+        Category::Code(code) => Some(*code),
+        Category::Name(_) => None,
+    });
+    if let Some(code) = encoding
+        .values()
+        .copied()
+        .chain(listed)
+        .find(|code| !holds(dtype, *code))
+    {
+        return Err(wrong(format!("the model's {dtype} can't hold the code {code:?}")));
+    }
     if kind == FeatureType::Category && dtype != Dtype::String {
         let no_code = |category: &&Category| matches!(category, Category::Name(name) if !encoding.contains_key(name));
         if let Some(name) = categories.iter().find(no_code) {

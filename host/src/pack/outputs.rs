@@ -116,27 +116,26 @@ pub fn readings(outputs: &[GraphOutput], overrides: &Overrides) -> Result<Vec<Ou
                 output.dtype.map_or("others", Dtype::name)
             ));
         }
-        // Scores are told apart by their order.
-        let texts = |labels: &Labels| (0..labels.len()).map(|i| labels.text(i)).collect::<Vec<_>>();
-        let (given, graph) = (
-            texts(labels),
-            output.told.labels.as_ref().map(texts).unwrap_or_default(),
-        );
-        let sorted = |labels: &[String]| labels.iter().cloned().collect::<BTreeSet<_>>();
-        if given != graph && sorted(&given) == sorted(&graph) {
-            return Err(format!(
-                "the signature's labels are {}, but the scores of the output {:?} are those of {}, in this order",
-                given.join(", "),
-                output.name,
-                graph.join(", ")
-            ));
-        }
     }
     let scores = given_scores
         .clone()
         .unwrap_or_else(|| scores_of(outputs, label, &labels));
     if label.is_none() && scores.is_empty() {
         return Err("no output holds numbers or a label".into());
+    }
+    if let ([scores], Some(labels)) = (&scores[..], &overrides.labels) {
+        let output = &outputs[*scores as usize];
+        let texts = |labels: &Labels| (0..labels.len()).map(|i| labels.text(i)).collect::<Vec<_>>();
+        let (given, graph) = (texts(labels), output.told.labels.as_ref().map(texts));
+        let all = |labels: &[String]| labels.iter().cloned().collect::<BTreeSet<_>>();
+        if let Some(graph) = graph.filter(|graph| given != *graph && all(&given) == all(graph)) {
+            return Err(format!(
+                "the signature's labels are {}, but the scores in the output {:?} are of {}, in this order",
+                given.join(", "),
+                output.name,
+                graph.join(", ")
+            ));
+        }
     }
     let reading = |label: Option<u16>, labels: Labels, scores: Vec<u16>| Output {
         positive: (labels.len() == 2).then_some(1),
