@@ -475,6 +475,24 @@ fn what_can_t_be_in_a_signature_is_named() {
     );
 }
 
+/// Also where only the label beside the scores tells whose they are.
+#[test]
+fn labels_in_another_order_than_the_scores_are_refused() {
+    for name in ["mlp_classifier", "gaussian_nb"] {
+        let model = root().join("tests/fixtures").join(name).join("model.onnx");
+        let signature = written("turned-labels.json", "{\"labels\": [2, 1, 0]}");
+        let turned = PackOptions {
+            signature: Some(signature),
+            ..options(&model, "turned", WasiVersion::V0_3)
+        };
+        let error = format!("{:#}", pack(&turned, &Silent).expect_err("they contradict the graph"));
+        assert!(
+            error.contains("the signature's labels are 2, 1, 0, but the scores in the output"),
+            "{name}: {error}"
+        );
+    }
+}
+
 #[test]
 fn a_column_of_booleans_is_answered_as_it_was_packed() {
     let dir = tempfile::tempdir().expect("a directory");

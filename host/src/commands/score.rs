@@ -10,7 +10,7 @@ use super::Status;
 use super::predict::Fault;
 use super::request::{Chunk, Columns, DEADLINE_MS, Value};
 use crate::cli::{OnBadRow, ScoreArgs};
-use crate::data::{Field, Format, Reader, Writer, not_an_input};
+use crate::data::{DataError, Field, Format, Reader, Writer, not_an_input};
 use crate::output::{Output, Progress, count, thousands};
 use crate::runtime::{Loaded, RuntimeConfig};
 use answer::{Layout, Row};
@@ -77,7 +77,11 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(threads);
         while chunks.len() < threads {
             let next = columns.next(&mut reader, tally.read);
-            match next.with_context(|| args.rows.display().to_string())? {
+            // What the reader says has the file's name.
+            match next.or_else(|e| match e.is::<DataError>() {
+                true => Err(e),
+                false => Err(e.context(args.rows.display().to_string())),
+            })? {
                 Some(chunk) => {
                     tally.read += chunk.rows as u64;
                     chunks.push(chunk);

@@ -126,7 +126,10 @@ pub fn readings(outputs: &[GraphOutput], overrides: &Overrides) -> Result<Vec<Ou
     if let ([scores], Some(labels)) = (&scores[..], &overrides.labels) {
         let output = &outputs[*scores as usize];
         let texts = |labels: &Labels| (0..labels.len()).map(|i| labels.text(i)).collect::<Vec<_>>();
-        let (given, graph) = (texts(labels), output.told.labels.as_ref().map(texts));
+        // Scores that tell nothing are those of the label beside them.
+        let of_label = || label.and_then(|label| outputs[label as usize].told.labels.as_ref());
+        let graph = output.told.labels.as_ref().or_else(of_label);
+        let (given, graph) = (texts(labels), graph.map(texts));
         let all = |labels: &[String]| labels.iter().cloned().collect::<BTreeSet<_>>();
         if let Some(graph) = graph.filter(|graph| given != *graph && all(&given) == all(graph)) {
             return Err(format!(
