@@ -78,9 +78,9 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
         while chunks.len() < threads {
             let next = columns.next(&mut reader, tally.read);
             // What the reader says has the file's name.
-            match next.or_else(|e| match e.is::<DataError>() {
-                true => Err(e),
-                false => Err(e.context(args.rows.display().to_string())),
+            match next.map_err(|e| match e.is::<DataError>() {
+                true => e,
+                false => e.context(args.rows.display().to_string()),
             })? {
                 Some(chunk) => {
                     tally.read += chunk.rows as u64;
