@@ -335,6 +335,15 @@ impl<'a> Reader<'a> {
         Ok(Reader { source })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match &self.source {
+            Source::Csv(source) => source.path(),
+            Source::Parquet(source) => source.path(),
+            Source::Ndjson(source) => source.path(),
+        }
+    }
+
     /// The names of the columns; for NDJSON, those met so far.
     pub fn columns(&self) -> &[String] {
         match &self.source {

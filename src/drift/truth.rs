@@ -31,7 +31,7 @@ const SQUARE_UNIT: f64 = (1u64 << 20) as f64;
 /// stay in 64 bits even for half a million rows that are all so wrong. What is
 /// larger has sums of its own, in units that are coarser by as much at each
 /// level.
-const LEVEL: f64 = 64.0;
+const LEVEL: f64 = (1u64 << LEVEL_BITS) as f64;
 const LEVEL_BITS: u32 = 6;
 /// The last level. Errors beyond it, of 10^72 scales, are clipped: the square
 /// of a square would not be finite.
@@ -468,19 +468,19 @@ impl Judge {
         metrics.mean("mae", sums, Loss::Absolute, self.scale);
         metrics.mean("bias", sums, Loss::Signed, self.scale);
         let rows = metrics.rows as f64;
-        let (mean, variance) = moments(sums, Loss::Squared, rows);
-        let rmse = libm::sqrt(mean.max(0.0));
+        let squared = Moments::new(sums, Loss::Squared, rows);
+        let rmse = libm::sqrt(squared.mean.max(0.0));
         // The delta method on the mean of the squared errors.
         let margin = match rmse > 0.0 {
-            true => metrics.z * libm::sqrt(variance / rows) / (2.0 * rmse),
+            true => metrics.z * libm::sqrt(squared.variance / rows) / (2.0 * rmse),
             false => 0.0,
         };
         metrics.value("rmse", rmse * self.scale, margin * self.scale);
-        let (_, spread) = moments(sums, Loss::Truth, rows);
-        if spread > rounding(sums, Loss::Truth) {
-            // The spread of the truths is taken for exact.
-            let margin = metrics.z * libm::sqrt(variance / rows) / spread;
-            metrics.value("r2", 1.0 - mean / spread, margin);
+        let truths = Moments::new(sums, Loss::Truth, rows);
+        if truths.variance > truths.rounding {
+            // The variance of the truths is taken for exact.
+            let margin = metrics.z * libm::sqrt(squared.variance / rows) / truths.variance;
+            metrics.value("r2", 1.0 - squared.mean / truths.variance, margin);
         }
     }
 
@@ -631,31 +631,36 @@ fn value(sums: &Sums, key: u32, unit: f64) -> f64 {
     sums.get(&key).copied().unwrap_or(0) as f64 / unit
 }
 
-/// Mean and variance of a loss.
-fn moments(sums: &Sums, which: Loss, rows: f64) -> (f64, f64) {
-    // A power of the error.
-    let power = match which {
-        Loss::Squared => 2,
-        _ => 1,
-    };
-    let mean_of = |square: bool, power: u32, unit: f64| -> f64 {
-        let sum = |level| scaled(value(sums, loss_key(which, level, square), unit), power, level);
-        (0..=LEVEL_MAX).map(sum).sum::<f64>() / rows
-    };
-    let mean = mean_of(false, power, UNIT);
-    let square = mean_of(true, 2 * power, SQUARE_UNIT);
-    (mean, (square - mean * mean).max(0.0))
+/// What the sums of a loss tell.
+struct Moments {
+    mean: f64,
+    variance: f64,
+    /// How much of the variance may be rounding.
+    rounding: f64,
 }
 
-/// A power of an error from the units of its level.
-fn scaled(value: f64, power: u32, level: u32) -> f64 {
-    libm::ldexp(value, (power * level * LEVEL_BITS) as i32)
-}
-
-/// How much of the variance of a loss may be rounding.
-fn rounding(sums: &Sums, which: Loss) -> f64 {
-    let is_there = |level: &u32| value(sums, loss_key(which, *level, true), 1.0) != 0.0;
-    scaled(1.0 / SQUARE_UNIT, 2, (0..=LEVEL_MAX).rev().find(is_there).unwrap_or(0))
+impl Moments {
+    fn new(sums: &Sums, which: Loss, rows: f64) -> Moments {
+        let (mut sum, mut squares, mut rounding) = (0.0, 0.0, 1.0 / SQUARE_UNIT);
+        for level in 0..=LEVEL_MAX {
+            let at = |square, unit| value(sums, loss_key(which, level, square), unit);
+            // A loss is a power of the error, which is in the units of its level.
+            let power = if which == Loss::Squared { 2 } else { 1 };
+            let scaled = |value, power| libm::ldexp(value, (power * level * LEVEL_BITS) as i32);
+            let square = at(true, SQUARE_UNIT);
+            sum += scaled(at(false, UNIT), power);
+            squares += scaled(square, 2 * power);
+            if square != 0.0 {
+                rounding = scaled(1.0 / SQUARE_UNIT, 2 * power);
+            }
+        }
+        let mean = sum / rows;
+        Moments {
+            mean,
+            variance: (squares / rows - mean * mean).max(0.0),
+            rounding,
+        }
+    }
 }
 
 /// The sums of one kind, with what of their number is not the kind.
@@ -788,7 +793,7 @@ impl Metrics<'_> {
 
     fn mean(&mut self, name: &str, sums: &Sums, which: Loss, scale: f64) {
         let rows = self.rows as f64;
-        let (mean, variance) = moments(sums, which, rows);
+        let Moments { mean, variance, .. } = Moments::new(sums, which, rows);
         let margin = self.z * libm::sqrt(variance / rows);
         self.value(name, mean * scale, margin * scale);
     }

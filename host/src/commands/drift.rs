@@ -45,9 +45,9 @@ pub fn run(args: &DriftArgs, output: &Output) -> anyhow::Result<Status> {
     let progress = output.progress();
     let mut reader = Reader::open(&args.rows, format, &*progress)?;
     // The label is what is carried along beside the features.
-    let mut columns = Columns::new(manifest, format, reader.columns(), None).with_context(named)?;
+    let mut columns = Columns::new(manifest, format, reader.columns()).with_context(named)?;
     if let Some(label) = &args.label {
-        columns.carry(reader.columns(), label).with_context(named)?;
+        columns.carry_labels(reader.columns(), label).with_context(named)?;
     }
     let config = RuntimeConfig {
         deadline_ms: DEADLINE_MS,
@@ -141,7 +141,7 @@ fn add(counts: &mut Counts, observation: &Observation) {
 }
 
 fn label(sums: &mut Sums, judge: &Judge, chunk: &Chunk, observation: &Observation) -> anyhow::Result<()> {
-    for (row, value) in chunk.ids.iter().enumerate() {
+    for (row, value) in chunk.carried.iter().enumerate() {
         if observation.status.get(row) != Some(&0) {
             continue;
         }

@@ -3,7 +3,7 @@
 //! The cells of a CSV file go on as CSV, because there a cell's type is that
 //! of the feature; typed values go on as NDJSON, with their types.
 
-use crate::data::{Cell, Format, Reader};
+use crate::data::{Cell, DataError, DataErrorKind, Format, Reader};
 use crate::runtime::{Loaded, Reply};
 use anyhow::{Context, anyhow, bail};
 use modelet::api::{self, BatchOptions, OnError, json};
@@ -63,10 +63,18 @@ pub struct Chunk {
     pub rows: usize,
     pub format: api::Format,
     pub body: Vec<u8>,
-    /// One a row where there is an id.
-    pub ids: Vec<Value>,
+    /// One a row, of the column that is carried along: its id or its label.
+    pub carried: Vec<Value>,
     /// Cells of the row being written.
     open: usize,
+}
+
+/// A column that is kept beside the answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Carried {
+    column: usize,
+    /// Whether rows are told apart by it, so that no digit may be lost.
+    id: bool,
 }
 
 /// What the columns of the file are to the model.
@@ -76,9 +84,7 @@ pub struct Columns<'a> {
     format: Format,
     /// The feature that each column known so far feeds.
     features: Vec<Option<usize>>,
-    id: Option<usize>,
-    /// Whether rows are to be told apart by their ids.
-    keeps_ids: bool,
+    carried: Option<Carried>,
     /// What is wrong with the id of the row being read.
     bad_id: Option<String>,
     /// Cells of columns that the row being read is the first to have.
@@ -90,13 +96,8 @@ impl<'a> Columns<'a> {
     /// later row may have others.
     ///
     /// # Errors
-    /// When a feature or the wanted id has no column.
-    pub fn new(
-        manifest: &'a Manifest,
-        format: Format,
-        names: &[String],
-        id: Option<&str>,
-    ) -> anyhow::Result<Columns<'a>> {
+    /// When a feature has no column.
+    pub fn new(manifest: &'a Manifest, format: Format, names: &[String]) -> anyhow::Result<Columns<'a>> {
         let features = manifest.features.iter().enumerate();
         let mut columns = Columns {
             manifest,
@@ -105,20 +106,11 @@ impl<'a> Columns<'a> {
                 .collect(),
             format,
             features: Vec::new(),
-            id: None,
-            keeps_ids: false,
+            carried: None,
             bad_id: None,
             unknown: Vec::new(),
         };
         columns.learn(names);
-        columns.id = match id {
-            Some(id) => match names.iter().position(|name| name == id) {
-                Some(index) => Some(index),
-                None => bail!("there is no column {id:?} (--id)"),
-            },
-            None => (0..names.len())
-                .find(|&index| columns.features[index].is_none() && names[index].eq_ignore_ascii_case("id")),
-        };
         let missing: Vec<String> = (manifest.features.iter().enumerate())
             .filter(|(index, _)| !columns.features.contains(&Some(*index)))
             .map(|(_, feature)| format!("{:?}", feature.name))
@@ -131,45 +123,66 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// The column of the id.
-    pub fn id(&self) -> Option<usize> {
-        self.id
-    }
-
-    /// Reads ids without losing digits; one that can't be read so is an error of
-    /// [`Columns::next`]. The type of the column if it can't hold ids, which then
-    /// are not read.
-    pub fn keep_ids(&mut self, reader: &mut Reader<'_>) -> Option<String> {
-        self.keeps_ids = true;
-        let id = self.id?;
-        if let Some(other) = reader.other_type(id) {
-            self.id = None;
-            return Some(other);
+    /// Carries the rows' ids along, all their digits; one that can't be kept so is
+    /// an error of [`Columns::next`]. They are in the wanted column or in the one
+    /// called `id`, if it is no feature. Where the latter has no type for ids it is
+    /// left, for the reason given.
+    ///
+    /// # Errors
+    /// When the wanted column is not there or has no type for ids.
+    pub fn carry_ids(&mut self, reader: &mut Reader<'_>, wanted: Option<&str>) -> anyhow::Result<Option<String>> {
+        let Some(column) = self.id_column(reader.columns(), wanted)? else {
+            return Ok(None);
+        };
+        if let Some(other) = reader.other_type(column) {
+            let name = &reader.columns()[column];
+            let what = format!("the column {name:?} holds {other}, which can't be written as an id");
+            return match wanted {
+                Some(_) => Err(anyhow!(what)),
+                None => Ok(Some(what)),
+            };
         }
         // A feature is a number, whatever else it is.
-        if self.features[id].is_none() {
-            reader.read_exactly(id);
+        if self.features[column].is_none() {
+            reader.read_exactly(column);
         }
-        None
+        self.carried = Some(Carried { column, id: true });
+        Ok(None)
     }
 
-    /// Carries this column along in place of the id.
+    fn id_column(&self, names: &[String], wanted: Option<&str>) -> anyhow::Result<Option<usize>> {
+        match wanted {
+            Some(wanted) => match names.iter().position(|name| name == wanted) {
+                Some(column) => Ok(Some(column)),
+                None => bail!("there is no column {wanted:?} (--id)"),
+            },
+            None => Ok((0..names.len())
+                .find(|&column| self.features[column].is_none() && names[column].eq_ignore_ascii_case("id"))),
+        }
+    }
+
+    /// Carries the rows' labels along.
     ///
     /// # Errors
     /// When the file has no such column.
-    pub fn carry(&mut self, names: &[String], column: &str) -> anyhow::Result<()> {
-        self.id = names.iter().position(|name| name == column);
-        if self.id.is_none() {
-            bail!("there is no column {column:?}");
+    pub fn carry_labels(&mut self, names: &[String], label: &str) -> anyhow::Result<()> {
+        match names.iter().position(|name| name == label) {
+            Some(column) => self.carried = Some(Carried { column, id: false }),
+            None => bail!("there is no column {label:?}"),
         }
         Ok(())
     }
 
-    /// The columns that are neither features nor the id.
+    /// The column that is carried along.
+    pub fn carried(&self) -> Option<usize> {
+        self.carried.map(|carried| carried.column)
+    }
+
+    /// The columns that are neither features nor carried along.
     pub fn dropped<'n>(&self, names: &'n [String]) -> Vec<&'n str> {
         let columns = names.iter().zip(&self.features).enumerate();
         columns
-            .filter(|&(index, (_, feature))| feature.is_none() && self.id != Some(index))
+            .filter(|&(index, (_, feature))| feature.is_none() && self.carried() != Some(index))
             .map(|(_, (name, _))| name.as_str())
             .collect()
     }
@@ -185,17 +198,19 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// When the file can't be read, or an id would lose digits.
-    pub fn next(&mut self, reader: &mut Reader<'_>, read: u64) -> anyhow::Result<Option<Chunk>> {
+    pub fn next(&mut self, reader: &mut Reader<'_>, read: u64) -> Result<Option<Chunk>, DataError> {
         let mut chunk = self.chunk(read + 1, reader.columns());
         while chunk.rows < ROWS_AT_ONCE && chunk.body.len() < BODY_BYTES {
             if !reader.row(&mut |index, cell| self.put(&mut chunk, index, cell))? {
                 break;
             }
-            if let (Some(what), Some(index)) = (self.bad_id.take(), self.id) {
-                let (row, name) = (read + chunk.rows as u64 + 1, &reader.columns()[index]);
-                bail!(
-                    "row {row}, column {name:?}: expected an id, text or an integer, but got {what}; name another column by --id"
-                );
+            if let (Some(got), Some(column)) = (self.bad_id.take(), self.carried()) {
+                let kind = DataErrorKind::Id {
+                    row: read + chunk.rows as u64 + 1,
+                    column: reader.columns()[column].clone(),
+                    got,
+                };
+                return Err(DataError::new(reader.path(), kind));
             }
             self.end(&mut chunk, reader.columns());
         }
@@ -209,7 +224,7 @@ impl<'a> Columns<'a> {
             rows: 0,
             format: api::Format::Ndjson,
             body: Vec::new(),
-            ids: Vec::new(),
+            carried: Vec::new(),
             open: 0,
         };
         if self.format == Format::Csv {
@@ -228,11 +243,11 @@ impl<'a> Columns<'a> {
 
     /// Takes a cell of the row being read.
     fn put(&mut self, chunk: &mut Chunk, index: usize, cell: Cell<'_>) {
-        if self.id == Some(index) {
-            if self.keeps_ids {
+        if let Some(carried) = self.carried.filter(|carried| carried.column == index) {
+            if carried.id {
                 self.bad_id = bad_id(&cell, self.format);
             }
-            chunk.ids.push(cell.into());
+            chunk.carried.push(cell.into());
         }
         match self.features.get(index) {
             Some(Some(feature)) => self.feature(chunk, *feature, cell),
@@ -250,8 +265,8 @@ impl<'a> Columns<'a> {
             }
         }
         chunk.rows += 1;
-        if self.id.is_some() {
-            chunk.ids.resize(chunk.rows, Value::Missing);
+        if self.carried.is_some() {
+            chunk.carried.resize(chunk.rows, Value::Missing);
         }
         match self.format {
             Format::Csv => chunk.csv_end(),
@@ -404,7 +419,9 @@ mod tests {
 
     fn body(format: Format, names: &[String], rows: &[&[Cell<'_>]]) -> (String, Vec<Value>) {
         let manifest = manifest();
-        let mut columns = Columns::new(&manifest, format, names, None).unwrap();
+        let mut columns = Columns::new(&manifest, format, names).unwrap();
+        let id = columns.id_column(names, None).unwrap();
+        columns.carried = id.map(|column| Carried { column, id: true });
         let mut chunk = columns.chunk(1, names);
         for row in rows {
             for (index, &cell) in row.iter().enumerate() {
@@ -413,7 +430,7 @@ mod tests {
             columns.end(&mut chunk, names);
         }
         assert_eq!(chunk.rows, rows.len());
-        (String::from_utf8(chunk.body).unwrap(), chunk.ids)
+        (String::from_utf8(chunk.body).unwrap(), chunk.carried)
     }
 
     #[test]
@@ -490,7 +507,7 @@ mod tests {
     #[test]
     fn a_later_line_may_have_members_that_the_first_one_has_not() {
         let manifest = manifest();
-        let mut columns = Columns::new(&manifest, Format::Ndjson, &names("b"), None).unwrap();
+        let mut columns = Columns::new(&manifest, Format::Ndjson, &names("b")).unwrap();
         let mut chunk = columns.chunk(1, &names("b"));
         columns.end(&mut chunk, &names("b"));
         columns.put(&mut chunk, 0, Cell::Boolean(false));
@@ -505,8 +522,9 @@ mod tests {
     fn what_is_missing_is_named_and_what_is_left_out_is_known() {
         let manifest = manifest();
         let error = |given: &str, id| {
-            let columns = Columns::new(&manifest, Format::Csv, &names(given), id);
-            columns.err().map(|e| e.to_string())
+            let columns = Columns::new(&manifest, Format::Csv, &names(given));
+            let chosen = columns.and_then(|columns| columns.id_column(&names(given), id));
+            chosen.err().map(|e| e.to_string())
         };
         assert_eq!(error("x|b|c, d|y", None), None);
         assert_eq!(
@@ -522,8 +540,10 @@ mod tests {
             "there is no column \"key\" (--id)"
         );
         let given = names("key|x|b|id|c, d|y");
-        let columns = Columns::new(&manifest, Format::Csv, &given, Some("key")).unwrap();
-        assert_eq!(columns.id(), Some(0));
+        let mut columns = Columns::new(&manifest, Format::Csv, &given).unwrap();
+        assert_eq!(columns.id_column(&given, None).unwrap(), Some(3));
+        columns.carry_labels(&given, "key").unwrap();
+        assert_eq!(columns.carried(), Some(0));
         assert_eq!(columns.dropped(&given), ["id", "y"]);
     }
 }

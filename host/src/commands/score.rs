@@ -10,7 +10,7 @@ use super::Status;
 use super::predict::Fault;
 use super::request::{Chunk, Columns, DEADLINE_MS, Value};
 use crate::cli::{OnBadRow, ScoreArgs};
-use crate::data::{DataError, Field, Format, Reader, Writer, not_an_input};
+use crate::data::{Field, Format, Reader, Writer, not_an_input};
 use crate::output::{Output, Progress, count, thousands};
 use crate::runtime::{Loaded, RuntimeConfig};
 use answer::{Layout, Row};
@@ -32,15 +32,11 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     let output_format = format(args.output_format, &args.output)?;
     let progress = output.progress();
     let mut reader = Reader::open(&args.rows, input_format, &*progress)?;
-    let mut columns = Columns::new(manifest, input_format, reader.columns(), args.id.as_deref())
-        .with_context(|| args.rows.display().to_string())?;
-    let id = columns.id().map(|id| reader.columns()[id].clone());
-    if let (Some(other), Some(id)) = (columns.keep_ids(&mut reader), id) {
-        let what = format!("the column {id:?} holds {other}, which can't be written as an id");
-        match args.id {
-            Some(_) => bail!("{}: {what}", args.rows.display()),
-            None => output.note(what),
-        }
+    let named = || args.rows.display().to_string();
+    let mut columns = Columns::new(manifest, input_format, reader.columns()).with_context(named)?;
+    let left = columns.carry_ids(&mut reader, args.id.as_deref()).with_context(named)?;
+    if let Some(why) = left {
+        output.note(why);
     }
     let dropped = columns.dropped(reader.columns());
     if !dropped.is_empty() {
@@ -52,7 +48,7 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
 
     let layout = Layout::new(manifest);
     let mut fields = layout.fields().to_vec();
-    if let Some(id) = columns.id() {
+    if let Some(id) = columns.carried() {
         let field = Field {
             name: reader.columns()[id].clone(),
             kind: reader.field_type(id),
@@ -76,12 +72,7 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
     loop {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(threads);
         while chunks.len() < threads {
-            let next = columns.next(&mut reader, tally.read);
-            // What the reader says has the file's name.
-            match next.map_err(|e| match e.is::<DataError>() {
-                true => e,
-                false => e.context(args.rows.display().to_string()),
-            })? {
+            match columns.next(&mut reader, tally.read)? {
                 Some(chunk) => {
                     tally.read += chunk.rows as u64;
                     chunks.push(chunk);
@@ -103,14 +94,14 @@ pub fn run(args: &ScoreArgs, output: &Output) -> anyhow::Result<Status> {
             });
             answers.collect::<anyhow::Result<Vec<_>>>()
         })
-        .with_context(|| args.rows.display().to_string())?;
+        .with_context(named)?;
         for (chunk, rows) in chunks.iter().zip(answers) {
             write(&mut writer, chunk, rows, args, layout.fields().len(), &mut tally)?;
         }
         tally.tell(&*progress);
     }
     if tally.read == 0 {
-        bail!("{}: there is no row of data", args.rows.display());
+        bail!("{}: there is no row of data", named());
     }
     writer.finish()?;
     progress.finish();
@@ -211,7 +202,7 @@ fn write(
             }
         };
         let cells: Vec<_> = chunk
-            .ids
+            .carried
             .get(index)
             .into_iter()
             .chain(values)

@@ -52,6 +52,10 @@ impl<'a> CsvReader<'a> {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
     }

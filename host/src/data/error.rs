@@ -74,6 +74,15 @@ pub enum DataErrorKind {
         /// What came.
         got: String,
     },
+    /// A value that rows can't be told apart by.
+    Id {
+        /// The row.
+        row: u64,
+        /// The column.
+        column: String,
+        /// What came.
+        got: String,
+    },
     /// The file does not begin and end as Parquet does.
     NotParquet,
     /// The Parquet file is damaged, or uses what is not supported.
@@ -166,6 +175,11 @@ impl fmt::Display for DataError {
             } => write!(
                 f,
                 "row {row}, column {}: expected {expected}, as in the rows before, but got {got}",
+                shortened(column)
+            ),
+            DataErrorKind::Id { row, column, got } => write!(
+                f,
+                "row {row}, column {}: expected an id, text or an integer, but got {got}; name another column by --id",
                 shortened(column)
             ),
             DataErrorKind::NotParquet => f.write_str("expected a Parquet file but its magic number is missing"),

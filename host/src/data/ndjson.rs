@@ -45,6 +45,10 @@ impl<'a> NdjsonReader<'a> {
         Ok(reader)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn columns(&self) -> &[String] {
         &self.columns.names
     }

@@ -96,11 +96,19 @@ impl<'a> ParquetReader<'a> {
         self.exact = Some(column);
     }
 
+    fn reads_digits(&self, column: usize, dtype: &DataType) -> bool {
+        dtype.is_decimal() && self.exact == Some(column)
+    }
+
     pub(super) fn other_type(&self, column: usize) -> Option<String> {
         match convert(&new_empty_array(self.types.get(column)?)) {
             Ok(Values::Other { name, .. }) => Some(name),
             _ => None,
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn columns(&self) -> &[String] {
@@ -111,7 +119,7 @@ impl<'a> ParquetReader<'a> {
         match self.types.get(column) {
             Some(DataType::Boolean) => FieldType::Boolean,
             Some(DataType::UInt64) => FieldType::Text,
-            Some(dtype) if dtype.is_decimal() && self.exact == Some(column) => match exact_type(dtype) {
+            Some(dtype) if self.reads_digits(column, dtype) => match exact_type(dtype) {
                 DataType::Int64 => FieldType::Integer,
                 _ => FieldType::Text,
             },
@@ -128,11 +136,10 @@ impl<'a> ParquetReader<'a> {
             };
             let batch = batch.map_err(|e| DataError::new(&self.path, DataErrorKind::Parquet(e.into())))?;
             let columns = batch.columns().iter().zip(&self.columns).zip(&self.types);
-            self.values = columns
+            let values = columns
                 .enumerate()
                 .map(|(index, ((array, name), dtype))| {
-                    let exact = dtype.is_decimal() && self.exact == Some(index);
-                    let values = match exact {
+                    let values = match self.reads_digits(index, dtype) {
                         true => cast_strictly(array, &exact_type(dtype)).and_then(|exact| convert(&exact)),
                         false => convert(array),
                     };
@@ -146,6 +153,7 @@ impl<'a> ParquetReader<'a> {
                     })
                 })
                 .collect::<Result<_, _>>()?;
+            self.values = values;
             self.rows = batch.num_rows();
             self.next = 0;
             self.progress.advance(self.rows as u64);

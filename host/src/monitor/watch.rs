@@ -659,10 +659,15 @@ impl Watched {
             for (mut joined, result) in labels.into_iter().zip(results) {
                 match result {
                     Labelled::Counted => tell(&joined, joined.previous.as_deref().and_then(Judged::decode)),
-                    Labelled::Found(Some(bytes)) if joined.is_told(&bytes) => tell(&joined, Judged::decode(&bytes)),
                     Labelled::Found(previous) => {
-                        joined.previous = previous;
-                        again.push(joined);
+                        let told = previous.as_deref().and_then(Judged::decode);
+                        match told.filter(|told| joined.repeats(told)) {
+                            Some(told) => tell(&joined, Some(told)),
+                            None => {
+                                joined.previous = previous;
+                                again.push(joined);
+                            }
+                        }
                     }
                     Labelled::Gone => {}
                 }
@@ -913,10 +918,10 @@ impl Joined {
         (last, before)
     }
 
-    /// Whether the same was told before of the same prediction, or of an equal
-    /// one whose request was sent again.
-    fn is_told(&self, bytes: &[u8]) -> bool {
-        Judged::decode(bytes).is_some_and(|told| told.truth == self.truth && told.predicted == self.predicted)
+    /// Whether this is what was told before of the same prediction, or of an
+    /// equal one whose request was sent again.
+    fn repeats(&self, told: &Judged) -> bool {
+        told.truth == self.truth && told.predicted == self.predicted
     }
 
     fn judged(&self) -> Judged {

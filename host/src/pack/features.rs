@@ -265,7 +265,8 @@ fn holds(dtype: Dtype, code: f64) -> bool {
     match dtype {
         Dtype::Float32 => (code as f32).is_finite(),
         Dtype::Float64 | Dtype::String => true,
-        Dtype::Int64 => (code as i64) as f64 == code,
+        // 2^63 would be held for the integer below it.
+        Dtype::Int64 => code < -(i64::MIN as f64) && (code as i64) as f64 == code,
         Dtype::Int32 => f64::from(code as i32) == code,
         Dtype::Uint8 => f64::from(code as u8) == code,
         Dtype::Int8 => f64::from(code as i8) == code,
