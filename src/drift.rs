@@ -25,6 +25,7 @@ pub mod stats;
 pub mod truth;
 mod words;
 
+pub(crate) use bins::CATEGORIES_MAX;
 pub use bins::{Bins, Special};
 pub use compare::report;
 pub use counts::{Counts, Faults};

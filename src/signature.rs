@@ -1,6 +1,7 @@
 //! What a model takes and gives: the part of the manifest that validation,
 //! forms, documents and answers are made from.
 
+use crate::drift::CATEGORIES_MAX;
 use crate::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -200,6 +201,21 @@ pub struct Feature {
     pub input: u16,
     /// The element of a record of that input.
     pub column: u32,
+}
+
+impl Feature {
+    /// Whether an empty cell is the empty text, not a missing value: where the
+    /// model takes text, nothing says that values may be missing, and the
+    /// categories have it, are not known, or are so many that it is free text.
+    pub fn takes_empty(&self, dtype: Dtype) -> bool {
+        let is_empty = |category: &Category| matches!(category, Category::Name(name) if name.is_empty());
+        dtype == Dtype::String
+            && !self.nullable
+            && match self.categories.len() {
+                1..CATEGORIES_MAX => self.categories.iter().any(is_empty),
+                _ => true,
+            }
+    }
 }
 
 /// One input of the model.

@@ -171,6 +171,8 @@ pub(crate) struct Check {
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
+    /// Whether an empty cell is a text.
+    takes_empty: bool,
     closed: bool,
     allowed: (f64, f64),
     seen: (f64, f64),
@@ -405,6 +407,7 @@ impl Check {
             kind: feature.kind,
             dtype,
             nullable: feature.nullable,
+            takes_empty: feature.takes_empty(dtype),
             closed: feature.closed,
             allowed: bounds(&feature.allowed),
             seen: bounds(&feature.seen),
@@ -594,7 +597,7 @@ impl Check {
     }
 
     fn cell<'a>(&self, cell: Cow<'a, str>, warn: &mut impl FnMut(Complaint)) -> Result<(Accepted<'a>, u8), Complaint> {
-        if cell.is_empty() && (self.dtype != Dtype::String || self.nullable) {
+        if cell.is_empty() && !self.takes_empty {
             return self.missing();
         }
         if self.kind == FeatureType::Category && self.dtype == Dtype::String {

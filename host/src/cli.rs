@@ -128,10 +128,12 @@ pub struct PackArgs {
     /// further figures [default: measured on --holdout, if that has the label]
     #[arg(long, value_name = "NAME=NUMBER", value_parser = figure)]
     pub baseline: Vec<(String, f64)>,
-    /// Answers that the rows of --data must get, in order
+    /// Answers that the rows of --data must get, in order: columns as score
+    /// writes them
     #[arg(long, value_name = "FILE", requires = "data", value_hint = ValueHint::FilePath)]
     pub expected: Option<PathBuf>,
-    /// The largest difference from expected numbers; labels must be equal
+    /// The largest difference from expected numbers, absolute or relative,
+    /// whichever is less; labels must be equal
     #[arg(long, value_name = "NUMBER", default_value = "1e-5", value_parser = tolerance, allow_negative_numbers = true)]
     pub tolerance: f64,
     /// What becomes of features that the model does not have [default: error,

@@ -33,7 +33,7 @@ pub use lower::{Unsupported, lower, survey};
 use crate::artifact::{self, BUNDLE_SECTION, GOLDEN_SECTION, MANIFEST_SECTION};
 use crate::data::{Table, Values, is_standard, not_an_input};
 use crate::embedded;
-use crate::monitor::performance::read_label;
+use crate::monitor::performance::{read_label, unjudged};
 use crate::output::{Progress, Silent, Unit};
 use anyhow::{Context as _, anyhow, bail};
 use features::Derived;
@@ -724,8 +724,11 @@ pub fn pack(options: &PackOptions, progress: &dyn Progress) -> anyhow::Result<Pa
     }
     let held_out = match &holdout {
         Some(table) => {
-            if let Some(feature) = manifest.features.iter().find(|f| table.column(&f.name).is_none()) {
-                bail!("--holdout: the data have no column {:?}", feature.name);
+            let missing = manifest.features.iter().filter(|f| table.column(&f.name).is_none());
+            let missing: Vec<String> = missing.map(|feature| format!("{:?}", feature.name)).collect();
+            if !missing.is_empty() {
+                let file = options.holdout.as_deref().unwrap_or(Path::new("")).display();
+                bail!("{file} (--holdout): there is no column {}", missing.join(", "));
             }
             let every = (0..table.rows()).collect();
             let held_out = Answers::of(&mut settled, &manifest, Some(table), every, progress).context("--holdout")?;
@@ -997,6 +1000,9 @@ fn baseline(
                 "--baseline {name}: a model of the task {} has no such figures",
                 manifest.task.name()
             );
+        }
+        if options.label.is_some() {
+            notes.push(format!("--label: {}", unjudged(manifest)));
         }
         return Ok(None);
     };

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// their own less one (the last takes the rest).
 const INSIDE_MAX: usize = 60;
 
+/// The most categories that have a bin of their own.
+pub(crate) const CATEGORIES_MAX: usize = INSIDE_MAX - 1;
+
 /// The bins of one column: at most 65, so that an observation is one byte.
 ///
 /// | column | bins in order |
@@ -88,7 +91,7 @@ impl Bins {
 
     /// Bins for categories, given in order of falling frequency.
     pub fn from_categories(mut values: Vec<Category>) -> Bins {
-        values.truncate(INSIDE_MAX - 1);
+        values.truncate(CATEGORIES_MAX);
         Bins::Categorical { values }
     }
 
@@ -165,7 +168,7 @@ impl Bins {
     pub(crate) fn lists_all_categories(&self) -> bool {
         match self {
             Bins::Numeric { .. } => false,
-            Bins::Categorical { values } => !values.is_empty() && values.len() < INSIDE_MAX - 1,
+            Bins::Categorical { values } => !values.is_empty() && values.len() < CATEGORIES_MAX,
         }
     }
 

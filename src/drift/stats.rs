@@ -447,6 +447,32 @@ pub fn wilson(count: f64, total: f64, z: f64) -> (f64, f64) {
     (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0))
 }
 
+/// [`wilson`] with a correction for continuity, after which few rows are as
+/// unsure as the binomial distribution makes them (Newcombe 1998, "Two-sided
+/// confidence intervals for the single proportion: comparison of seven methods",
+/// Statistics in Medicine 17, method 4).
+pub fn wilson_corrected(count: f64, total: f64, z: f64) -> (f64, f64) {
+    if total <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let p = count.min(total) / total;
+    let (q, z2) = (1.0 - p, z * z);
+    let scale = 2.0 * (total + z2);
+    let spread = |side: f64| {
+        let square = z2 - side * 2.0 - 1.0 / total + 4.0 * p * (total * q + side);
+        1.0 + z * libm::sqrt(square.max(0.0))
+    };
+    let low = match p <= 0.0 {
+        true => 0.0,
+        false => (2.0 * total * p + z2 - spread(1.0)) / scale,
+    };
+    let high = match p >= 1.0 {
+        true => 1.0,
+        false => (2.0 * total * p + z2 + spread(-1.0)) / scale,
+    };
+    (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,6 +495,24 @@ mod tests {
             assert_eq!(wilson(0.0, total, Z_95).0, 0.0, "0 of {total}");
             assert_eq!(wilson(total, total, Z_95).1, 1.0, "{total} of {total}");
         }
+    }
+
+    /// Newcombe's table I, method 4.
+    #[test]
+    fn the_corrected_interval_is_newcombes() {
+        for (count, total, low, high) in [
+            (81.0, 263.0, 0.2535, 0.3682),
+            (15.0, 148.0, 0.0598, 0.1644),
+            (0.0, 20.0, 0.0, 0.2005),
+            (1.0, 29.0, 0.0018, 0.1963),
+        ] {
+            let got = wilson_corrected(count, total, Z_95);
+            assert!((got.0 - low).abs() <= 6e-5 && (got.1 - high).abs() <= 6e-5, "{got:?}");
+            let plain = wilson(count, total, Z_95);
+            assert!(got.0 <= plain.0 && got.1 >= plain.1, "{got:?} {plain:?}");
+        }
+        assert_eq!(wilson_corrected(0.0, 0.0, Z_95), (0.0, 1.0));
+        assert_eq!(wilson_corrected(7.0, 7.0, Z_95).1, 1.0);
     }
 
     /// The values are sums of exact fractions.

@@ -327,28 +327,13 @@ impl Judge {
             .map(|(key, count)| ((key >> 12) as usize, (key & 0xfff) as usize, count as f64))
             .filter(|&(truth, predicted, count)| truth < classes && predicted < classes && count > 0.0)
             .collect();
-        let precision = Ratio {
-            truths: 0.0,
-            predictions: 1.0,
-        };
-        let recall = Ratio {
-            truths: 1.0,
-            predictions: 0.0,
-        };
-        let f1 = Ratio {
-            truths: 0.5,
-            predictions: 0.5,
-        };
         let mut mean = |name: &str, ratio: Ratio| {
-            let parts: Vec<Option<(f64, f64)>> = (0..classes)
-                .map(|class| {
-                    let whole = ratio.truths * truths[class] as f64 + ratio.predictions * predictions[class] as f64;
-                    (whole > 0.0).then(|| (hits[class] as f64 / whole, whole))
-                })
-                .collect();
-            if let Some((value, deviation)) = ratio.mean(&parts, &cells) {
-                let margin = metrics.z * deviation;
-                let interval = ((value - margin).max(0.0), (value + margin).min(1.0));
+            let figure = |class: usize| {
+                let count = |of: &[i64]| of[class] as f64;
+                ratio.of(count(&hits), count(&truths), count(&predictions), metrics.z)
+            };
+            let figures: Vec<Option<ClassFigure>> = (0..classes).map(figure).collect();
+            if let Some((value, interval)) = ratio.mean(&figures, &cells, metrics.z) {
                 metrics.put(name, value, interval, metrics.rows);
             }
         };
@@ -360,9 +345,9 @@ impl Judge {
                 metrics.proportion("recall", hits, truths);
             }
             _ => {
-                mean("precision_macro", precision);
-                mean("recall_macro", recall);
-                mean("f1_macro", f1);
+                mean("precision_macro", Ratio::Precision);
+                mean("recall_macro", Ratio::Recall);
+                mean("f1_macro", Ratio::F1);
             }
         }
     }
@@ -381,9 +366,9 @@ impl Judge {
                 );
                 metrics.put("auc", auc, interval, metrics.rows);
             }
-            for (name, which) in [("log_loss", Loss::Log), ("brier", Loss::Brier)] {
+            for (name, which, most) in [("log_loss", Loss::Log, f64::INFINITY), ("brier", Loss::Brier, 1.0)] {
                 if self.kind == ScoreKind::Probability {
-                    metrics.mean(name, sums, which, 1.0);
+                    metrics.mean(name, sums, which, 1.0, (0.0, most));
                 }
             }
         }
@@ -465,22 +450,30 @@ impl Judge {
     }
 
     fn error_metrics(&self, sums: &Sums, metrics: &mut Metrics<'_>) {
-        metrics.mean("mae", sums, Loss::Absolute, self.scale);
-        metrics.mean("bias", sums, Loss::Signed, self.scale);
+        metrics.mean("mae", sums, Loss::Absolute, self.scale, (0.0, f64::INFINITY));
+        metrics.mean(
+            "bias",
+            sums,
+            Loss::Signed,
+            self.scale,
+            (f64::NEG_INFINITY, f64::INFINITY),
+        );
         let rows = metrics.rows as f64;
         let squared = Moments::new(sums, Loss::Squared, rows);
         let rmse = libm::sqrt(squared.mean.max(0.0));
         // The delta method on the mean of the squared errors.
-        let margin = match rmse > 0.0 {
-            true => metrics.z * libm::sqrt(squared.variance / rows) / (2.0 * rmse),
+        let error = squared.standard_error(rows);
+        let margin = error.map(|error| match rmse > 0.0 {
+            true => metrics.z * error / (2.0 * rmse) * self.scale,
             false => 0.0,
-        };
-        metrics.value("rmse", rmse * self.scale, margin * self.scale);
+        });
+        metrics.value("rmse", rmse * self.scale, margin, (0.0, f64::INFINITY));
         let truths = Moments::new(sums, Loss::Truth, rows);
         if truths.variance > truths.rounding {
             // The variance of the truths is taken for exact.
-            let margin = metrics.z * libm::sqrt(squared.variance / rows) / truths.variance;
-            metrics.value("r2", 1.0 - squared.mean / truths.variance, margin);
+            let margin = error.map(|error| metrics.z * error / truths.variance);
+            let value = 1.0 - squared.mean / truths.variance;
+            metrics.value("r2", value, margin, (f64::NEG_INFINITY, 1.0));
         }
     }
 
@@ -661,6 +654,11 @@ impl Moments {
             rounding,
         }
     }
+
+    /// Of the mean; one row does not tell.
+    fn standard_error(&self, rows: f64) -> Option<f64> {
+        (rows > 1.0).then(|| libm::sqrt(self.variance / (rows - 1.0)))
+    }
 }
 
 /// The sums of one kind, with what of their number is not the kind.
@@ -718,37 +716,90 @@ fn auc_bound(auc: f64, side: f64, positives: f64, negatives: f64, z: f64) -> f64
     outside
 }
 
-/// A figure of a class that is its hits over a mix of its rows and of the
-/// predictions of it: precision, recall or F1.
+/// A figure of a class: its hits over a mix of its rows and of the predictions
+/// of it.
 #[derive(Clone, Copy)]
-struct Ratio {
-    truths: f64,
-    predictions: f64,
+enum Ratio {
+    Precision,
+    Recall,
+    F1,
+}
+
+/// Precision, recall or F1 of one class.
+struct ClassFigure {
+    value: f64,
+    /// What it is a share of.
+    whole: f64,
+    /// The ends of its own interval.
+    low: f64,
+    high: f64,
+}
+
+/// F1 of the share of hits among the rows that are of a class or predicted to be.
+fn f1_of_share(share: f64) -> f64 {
+    2.0 * share / (1.0 + share)
 }
 
 impl Ratio {
-    /// The mean over the classes that have one, and its standard deviation.
-    /// `classes` are figures and what they are shares of; `cells` are truth,
-    /// prediction and rows.
+    /// What the rows of a class and the predictions of it count for.
+    fn weights(self) -> (f64, f64) {
+        match self {
+            Ratio::Precision => (0.0, 1.0),
+            Ratio::Recall => (1.0, 0.0),
+            Ratio::F1 => (0.5, 0.5),
+        }
+    }
+
+    fn of(self, hits: f64, truths: f64, predictions: f64, z: f64) -> Option<ClassFigure> {
+        let (of_truths, of_predictions) = self.weights();
+        let whole = of_truths * truths + of_predictions * predictions;
+        let (low, high) = match self {
+            Ratio::Precision => stats::wilson_corrected(hits, predictions, z),
+            Ratio::Recall => stats::wilson_corrected(hits, truths, z),
+            Ratio::F1 => {
+                let (low, high) = stats::wilson_corrected(hits, truths + predictions - hits, z);
+                (f1_of_share(low), f1_of_share(high))
+            }
+        };
+        (whole > 0.0).then(|| ClassFigure {
+            value: hits / whole,
+            whole,
+            low,
+            high,
+        })
+    }
+
+    /// The mean over the classes that have a figure, and its interval; `cells`
+    /// are truth, prediction and rows. The interval is the wider one of two:
     ///
-    /// Delta method on the cells' multinomial counts: Takahashi, Yamamoto,
-    /// Kuchiba and Koyama (2022), "Confidence interval for micro-averaged F1
-    /// and macro-averaged F1 scores", Applied Intelligence 52.
-    fn mean(self, classes: &[Option<(f64, f64)>], cells: &[(usize, usize, f64)]) -> Option<(f64, f64)> {
+    /// - from the classes' own, as if they were independent, so that few rows of a
+    ///   class are never sure: Zou and Donner (2008), "Construction of confidence
+    ///   limits about effect measures: a general approach", Statistics in Medicine 27;
+    /// - by the delta method on the cells' multinomial counts, which knows that one
+    ///   error lowers two classes' F1: Takahashi, Yamamoto, Kuchiba and Koyama
+    ///   (2022), "Confidence interval for micro-averaged F1 and macro-averaged F1
+    ///   scores", Applied Intelligence 52.
+    fn mean(self, classes: &[Option<ClassFigure>], cells: &[(usize, usize, f64)], z: f64) -> Option<(f64, (f64, f64))> {
         let known = classes.iter().flatten().count() as f64;
         if known == 0.0 {
             return None;
         }
-        let value = classes.iter().flatten().map(|(figure, _)| figure).sum::<f64>() / known;
+        let mean = |of: &dyn Fn(&ClassFigure) -> f64| classes.iter().flatten().map(of).sum::<f64>() / known;
+        let value = mean(&|class| class.value);
+        let distance = |of: &dyn Fn(&ClassFigure) -> f64| {
+            libm::sqrt(mean(&|class| (of(class) - class.value) * (of(class) - class.value)) / known)
+        };
+        let (below, above) = (distance(&|class| class.low), distance(&|class| class.high));
+        let (of_truths, of_predictions) = self.weights();
         // How the mean changes with a row more in a cell.
         let slope = |truth: usize, predicted: usize| {
-            let of = |class: usize, weight: f64| match classes[class] {
-                Some((figure, whole)) => (f64::from(u8::from(truth == predicted)) - figure) * weight / whole,
+            let of = |class: usize, weight: f64| match &classes[class] {
+                Some(figure) => (f64::from(u8::from(truth == predicted)) - figure.value) * weight / figure.whole,
                 None => 0.0,
             };
             match truth == predicted {
                 true => of(truth, 1.0),
-                false => of(truth, self.truths) + of(predicted, self.predictions),
+                false => of(truth, of_truths) + of(predicted, of_predictions),
             }
         };
         let (mut sum, mut squares, mut rows) = (0.0, 0.0, 0.0);
@@ -758,7 +809,12 @@ impl Ratio {
             squares += count * slope * slope;
             rows += count;
         }
-        Some((value, libm::sqrt((squares - sum * sum / rows).max(0.0))))
+        let margin = z * libm::sqrt((squares - sum * sum / rows).max(0.0));
+        let interval = (
+            (value - below.max(margin)).max(0.0),
+            (value + above.max(margin)).min(1.0),
+        );
+        Some((value, interval))
     }
 }
 
@@ -784,29 +840,36 @@ impl Metrics<'_> {
     /// that the ends of its interval are those of the share's.
     fn f1(&mut self, hits: i64, rows: i64) {
         if rows > 0 {
-            let of_share = |share: f64| 2.0 * share / (1.0 + share);
             let (hits, rows) = (hits as f64, rows as f64);
             let (low, high) = stats::wilson(hits, rows, self.z);
-            self.put("f1", of_share(hits / rows), (of_share(low), of_share(high)), self.rows);
+            let interval = (f1_of_share(low), f1_of_share(high));
+            self.put("f1", f1_of_share(hits / rows), interval, self.rows);
         }
     }
 
-    fn mean(&mut self, name: &str, sums: &Sums, which: Loss, scale: f64) {
+    /// A mean loss, which is in this range.
+    fn mean(&mut self, name: &str, sums: &Sums, which: Loss, scale: f64, range: (f64, f64)) {
         let rows = self.rows as f64;
-        let Moments { mean, variance, .. } = Moments::new(sums, which, rows);
-        let margin = self.z * libm::sqrt(variance / rows);
-        self.value(name, mean * scale, margin * scale);
+        let moments = Moments::new(sums, which, rows);
+        let margin = moments.standard_error(rows).map(|error| self.z * error * scale);
+        self.value(name, moments.mean * scale, margin, range);
     }
 
-    fn value(&mut self, name: &str, value: f64, margin: f64) {
-        self.put(name, value, (value - margin, value + margin), self.rows);
+    /// A figure between `least` and `most`.
+    fn value(&mut self, name: &str, value: f64, margin: Option<f64>, (least, most): (f64, f64)) {
+        let interval = margin.map(|margin| ((value - margin).max(least), (value + margin).min(most)));
+        self.insert(name, value, interval, self.rows);
     }
 
-    fn put(&mut self, name: &str, value: f64, (low, high): (f64, f64), rows: u64) {
+    fn put(&mut self, name: &str, value: f64, interval: (f64, f64), rows: u64) {
+        self.insert(name, value, Some(interval), rows);
+    }
+
+    fn insert(&mut self, name: &str, value: f64, interval: Option<(f64, f64)>, rows: u64) {
         let metric = Metric {
             value,
-            low: Some(low),
-            high: Some(high),
+            low: interval.map(|(low, _)| low),
+            high: interval.map(|(_, high)| high),
             baseline: self.baseline.get(name).copied(),
             rows,
         };
@@ -836,7 +899,8 @@ pub struct Performance {
 pub struct Metric {
     /// The figure.
     pub value: f64,
-    /// Lower end of its interval, 95 % unless another was asked for.
+    /// Lower end of its interval, 95 % unless another was asked for; none of the
+    /// mean of one row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     /// Upper end.
@@ -1035,24 +1099,38 @@ mod tests {
         assert_eq!((&*cell.truth, &*cell.predicted, cell.count), ("0", "1", 1));
     }
 
-    /// Confusion 3 1 | 2 4: recalls 3/4 and 4/6, precisions 3/5 and 4/5. Given
-    /// the rows of each class, the variance of a mean of recalls is
-    /// (r0 (1 - r0) / 4 + r1 (1 - r1) / 6) / 4; likewise for precisions.
-    #[test]
-    fn intervals_of_means_over_classes_by_hand() {
+    /// A model of classes that has this confusion: truth, prediction, rows.
+    fn confused(classes: usize, cells: &[(u32, u32, i64)], z: f64) -> Performance {
         let judge = Judge {
             task: Task::Multiclass,
+            labels: Labels::Int64((0..classes as i64).collect()),
             positive: None,
             ..binary()
         };
         let mut all = Sums::new();
-        for (truth, class, count) in [(0, 0, 3), (0, 1, 1), (1, 0, 2), (1, 1, 4)] {
-            for _ in 0..count {
-                let predicted = Predicted { class, score: 0.75 };
-                merge(&mut all, &judge.judge(predicted, &Truth::Class(truth)));
-            }
+        for &(truth, class, count) in cells {
+            let one = judge.judge(Predicted { class, score: 0.75 }, &Truth::Class(truth));
+            merge(
+                &mut all,
+                &one.into_iter().map(|(key, value)| (key, value * count)).collect(),
+            );
         }
-        let performance = judge.performance_at(&all, &BTreeMap::new(), 1.0);
+        judge.performance_at(&all, &BTreeMap::new(), z)
+    }
+
+    /// Confusion 3 1 | 2 4, a million times: recalls 3/4 and 4/6, precisions 3/5
+    /// and 4/5. Given the rows of each class, the variance of a mean of recalls is
+    /// (r0 (1 - r0) / 4 + r1 (1 - r1) / 6) / 4; likewise for precisions. As the one
+    /// class's error is the other's, F1s of two classes vary together.
+    #[test]
+    fn intervals_of_means_over_classes_by_hand() {
+        const TIMES: i64 = 1_000_000;
+        let cells = [(0, 0, 3), (0, 1, 1), (1, 0, 2), (1, 1, 4)];
+        let performance = confused(
+            2,
+            &cells.map(|(truth, class, count)| (truth, class, count * TIMES)),
+            1.0,
+        );
         let metric = |name: &str| &performance.metrics[name];
         for (name, value, variance) in [
             (
@@ -1067,12 +1145,42 @@ mod tests {
             ),
         ] {
             let found = metric(name);
+            let margin = f64::sqrt(variance / TIMES as f64);
             near(found.value, value, 1e-12);
-            near(found.value - found.low.unwrap(), f64::sqrt(variance), 1e-12);
-            near(found.high.unwrap() - found.value, f64::sqrt(variance), 1e-12);
+            near((found.value - found.low.unwrap()) / margin, 1.0, 1e-2);
+            near((found.high.unwrap() - found.value) / margin, 1.0, 1e-2);
         }
         // 3 / 4.5 and 4 / 5.5.
-        near(metric("f1_macro").value, (2.0 / 3.0 + 8.0 / 11.0) / 2.0, 1e-12);
+        let f1 = metric("f1_macro");
+        near(f1.value, (2.0 / 3.0 + 8.0 / 11.0) / 2.0, 1e-12);
+        let independent = |share: f64, rows: f64| {
+            let (low, _) = stats::wilson(share * rows, rows, 1.0);
+            (f1_of_share(share) - f1_of_share(low)).powi(2)
+        };
+        let apart = (independent(0.5, 6e6) + independent(4.0 / 7.0, 7e6)).sqrt() / 2.0;
+        let ratio = (f1.value - f1.low.unwrap()) / apart;
+        assert!((1.1..1.5).contains(&ratio), "{ratio}");
+    }
+
+    /// A class with few rows tells little of a mean over classes, however many
+    /// there are of the others.
+    #[test]
+    fn means_over_classes_with_few_rows_are_not_sure() {
+        let right = confused(2, &[(0, 0, 2), (1, 1, 1)], stats::Z_95);
+        for name in ["precision_macro", "recall_macro", "f1_macro"] {
+            let metric = &right.metrics[name];
+            assert_eq!((metric.value, metric.high), (1.0, Some(1.0)), "{name}");
+            assert!(metric.low.unwrap() < 0.6, "{name}: {metric:?}");
+        }
+        // One prediction of a class that did not come.
+        let rare = confused(3, &[(0, 0, 65), (1, 1, 64), (1, 2, 1)], stats::Z_95);
+        let metric = &rare.metrics["precision_macro"];
+        near(metric.value, 2.0 / 3.0, 1e-12);
+        near(
+            metric.high.unwrap() - metric.value,
+            stats::wilson_corrected(0.0, 1.0, stats::Z_95).1 / 3.0,
+            1e-12,
+        );
     }
 
     #[test]
@@ -1182,6 +1290,18 @@ mod tests {
         near(metric("bias"), 2.0 / 3.0, 1e-7);
         // Truths 1, 6, 9: variance 98/9; mean squared error 2.
         near(metric("r2"), 1.0 - 2.0 / (98.0 / 9.0), 1e-3);
+        // Absolute errors 2, 1, 1: their sample variance is 1/3.
+        let mae = &performance.metrics["mae"];
+        near(
+            mae.high.unwrap() - mae.value,
+            stats::Z_95 * (1.0 / 3.0 / 3.0f64).sqrt(),
+            1e-6,
+        );
+        // R² is no more than 1; of one row there is no interval.
+        assert!(performance.metrics["r2"].high.unwrap() <= 1.0);
+        let one = judge.judge(Predicted { class: 0, score: 3.0 }, &Truth::Number(1.0));
+        let one = &judge.performance(&one, &BTreeMap::new()).metrics["mae"];
+        assert_eq!((one.low, one.high), (None, None));
         // Errors 2, 1 and 1 at a usual 0.5: none is beyond four times that.
         let (errors, rows) = judge.errors(&all);
         near(errors, 8.0, 1e-7);

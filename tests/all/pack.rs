@@ -493,6 +493,47 @@ fn labels_in_another_order_than_the_scores_are_refused() {
     }
 }
 
+/// A text that never was missing in the reference is required, in files too.
+#[test]
+fn an_empty_cell_is_no_category() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = root().join("tests/fixtures/columns_onehot_logreg");
+    let packed = PackOptions {
+        output: dir.path().join("out.wasm"),
+        data: Some(folder.join("inputs.csv")),
+        ..options(&folder.join("model.onnx"), "plans", WasiVersion::V0_3)
+    };
+    pack(&packed, &Silent).unwrap_or_else(|e| panic!("{e:#}"));
+    let score = |rows: &Path| {
+        std::process::Command::new(crate::support::program("modelet"))
+            .arg("score")
+            .args([&packed.output, rows])
+            .output()
+            .expect("modelet runs")
+    };
+    for (name, row) in [
+        ("plans.csv", "plan,region,visits,age,income\nVALUE,south,4,44,1\n"),
+        (
+            "plans.ndjson",
+            "{\"plan\":VALUE,\"region\":\"south\",\"visits\":4,\"age\":44,\"income\":1}\n",
+        ),
+    ] {
+        let (plus, missing) = match name {
+            "plans.csv" => ("plus", ""),
+            _ => ("\"plus\"", "null"),
+        };
+        let good = score(&written(name, &row.replace("VALUE", plus)));
+        assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+        let bad = score(&written(name, &row.replace("VALUE", missing)));
+        let error = String::from_utf8_lossy(&bad.stderr);
+        assert_eq!(bad.status.code(), Some(1), "{name}");
+        assert!(
+            error.contains("row 1: \"plan\": a value is required"),
+            "{name}: {error}"
+        );
+    }
+}
+
 #[test]
 fn a_column_of_booleans_is_answered_as_it_was_packed() {
     let dir = tempfile::tempdir().expect("a directory");

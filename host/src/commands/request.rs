@@ -310,8 +310,8 @@ fn bad_id(cell: &Cell<'_>, format: Format) -> Option<String> {
 
 fn typed(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
     match cell {
-        // A text is missing when it is empty, as exporters have it.
-        Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
+        // Exporters write an empty text so.
+        Cell::Missing if feature.takes_empty(dtype) => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
         Cell::Other(_) => out.extend_from_slice(b"[]"),
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
@@ -497,7 +497,7 @@ mod tests {
         let (body, _) = body(Format::Parquet, &names, &rows);
         let expected = [
             r#"{"features":{"x":1,"b":true,"c, d":"7"}}"#,
-            r#"{"features":{"x":null,"b":0.5,"c, d":""}}"#,
+            r#"{"features":{"x":null,"b":0.5,"c, d":null}}"#,
             r#"{"features":{"x":Infinity,"b":[],"c, d":"é"}}"#,
             r#"{"features":{"x":18446744073709551615,"b":"7","c, d":"18446744073709551615"}}"#,
         ];

@@ -155,7 +155,7 @@ fn paths(manifest: &Manifest, example: &Map<String, Value>) -> Value {
                 "text/csv": {
                     "schema": {
                         "type": "string",
-                        "description": format!("A header with the features' names ({}), then one record a line; an empty cell is a missing value, and so is NA or NaN where the model takes numbers", header.join(", ")),
+                        "description": format!("A header with the features' names ({}), then one record a line; an empty cell is a missing value (in free text, the empty text), and so is NA or NaN where the model takes numbers", header.join(", ")),
                     },
                 },
             } },

@@ -5,10 +5,9 @@ use crate::data::{Cell, Table, typed};
 use crate::output::{Progress, Unit};
 use anyhow::Context as _;
 use modelet::api::json;
-use modelet::signature::{Category, Feature, FeatureType, Input, Labels, Manifest};
+use modelet::signature::{Category, Feature, FeatureType, Input, Labels, Manifest, Output, ScoreKind};
 use modelet::tensor::{Data, Dtype, Shape, Tensor};
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// Rows made up where there are no data.
 pub const SYNTHETIC: usize = 16;
@@ -16,6 +15,8 @@ pub const SYNTHETIC: usize = 16;
 const ROWS_AT_ONCE: usize = 1000;
 /// Differences told at most.
 const TOLD_MAX: usize = 10;
+/// Names of columns that an error lists.
+const NAMES_TOLD_MAX: usize = 8;
 
 /// At most `max` of `count` rows, evenly spread.
 pub fn spread(count: usize, max: usize) -> Vec<usize> {
@@ -113,7 +114,7 @@ pub fn tensors(
 
 fn value(out: &mut Vec<u8>, feature: &Feature, dtype: Dtype, cell: Cell<'_>) {
     match cell {
-        Cell::Missing if dtype == Dtype::String && !feature.nullable => json::text(out, ""),
+        Cell::Missing if feature.takes_empty(dtype) => json::text(out, ""),
         Cell::Missing => out.extend_from_slice(b"null"),
         Cell::Text(text) | Cell::Csv(text) => json::text(out, text),
         // A column that is typed in the file, where the model takes text.
@@ -305,8 +306,7 @@ fn scores(entry: &Value, manifest: &Manifest) -> Vec<f64> {
 /// Holds expected answers against the component's; the largest difference. A
 /// row that the signature refuses has none, which differs from any answer.
 ///
-/// Columns of the table: `prediction` (or `prediction_0`, …), and
-/// `probability_<label>` or `score_<label>`.
+/// Columns of the table: those of [`places`].
 ///
 /// # Errors
 /// In words, naming the rows that differ by more than the tolerance, or a
@@ -325,36 +325,18 @@ pub fn compare(
         ));
     }
     let labels = &manifest.output.labels;
-    let mut places: HashMap<String, Place> = HashMap::new();
-    places.insert("prediction".into(), Place::Prediction);
-    let width = manifest.output.width as usize;
-    for i in 0..width.max(labels.len()) {
-        for kind in ["probability", "score"] {
-            places.insert(format!("{kind}_{i}"), Place::Score(i));
-        }
-        places.insert(format!("prediction_{i}"), Place::Score(i));
-    }
-    for i in 0..labels.len() {
-        for kind in ["probability", "score"] {
-            places.insert(format!("{kind}_{}", labels.text(i)), Place::Score(i));
-        }
-    }
-    let one = match (width, manifest.output.positive) {
-        (2.., Some(positive)) => positive as usize,
-        _ => 0,
-    };
-    for kind in ["probability", "score"] {
-        places.insert(kind.into(), Place::Score(one));
-    }
+    let places = places(&manifest.output);
     let mut largest = 0.0f64;
     let mut wrong = Vec::new();
     let mut count = 0;
     for column in &expected.columns {
-        let place = places.get(&column.name).ok_or_else(|| {
-            format!(
-                "unknown column {:?}; expected \"prediction\", \"probability_<label>\" or \"score_<label>\"",
-                column.name
-            )
+        let (_, place) = places.iter().find(|(name, _)| *name == column.name).ok_or_else(|| {
+            let mut known: Vec<String> = places.iter().map(|(name, _)| format!("{name:?}")).collect();
+            if known.len() > NAMES_TOLD_MAX {
+                known.truncate(NAMES_TOLD_MAX);
+                known.push("…".into());
+            }
+            format!("unknown column {:?}; expected one of {}", column.name, known.join(", "))
         })?;
         let mut good = 0;
         for row in 0..rows {
@@ -373,12 +355,12 @@ pub fn compare(
                 }
                 continue;
             };
-            let got = &answers.scores[good];
+            let (got, class) = (&answers.scores[good], answers.classes[good]);
             good += 1;
             let difference = match place {
                 Place::Prediction if !labels.is_empty() => label_difference(&entry["prediction"], labels, cell),
                 Place::Prediction => difference(entry["prediction"].as_f64(), cell.narrow()),
-                Place::Score(i) => difference(got.get(*i).copied(), cell.narrow()),
+                place => difference(got.get(place.score(class)).copied(), cell.narrow()),
             };
             match difference {
                 Some(difference) if difference <= tolerance => largest = largest.max(difference),
@@ -387,10 +369,14 @@ pub fn compare(
                     if wrong.len() < TOLD_MAX {
                         let got = match place {
                             Place::Prediction => entry["prediction"].to_string(),
-                            Place::Score(i) => got.get(*i).map_or("nothing".into(), f64::to_string),
+                            place => got.get(place.score(class)).map_or("nothing".into(), f64::to_string),
+                        };
+                        let expected = match cell {
+                            Cell::Missing => "nothing".into(),
+                            cell => cell.to_string(),
                         };
                         wrong.push(format!(
-                            "row {}, {}: expected {cell} but got {got}",
+                            "row {}, {}: expected {expected} but got {got}",
                             row + 1,
                             column.name
                         ));
@@ -413,10 +399,68 @@ pub fn compare(
     Ok(largest)
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Prediction,
     Score(usize),
+    /// The score of the class that is predicted.
+    ScoreOfPredicted,
+}
+
+impl Place {
+    /// The number of the score, where this class is predicted.
+    fn score(self, class: usize) -> usize {
+        match self {
+            Place::Prediction => 0,
+            Place::Score(index) => index,
+            Place::ScoreOfPredicted => class,
+        }
+    }
+}
+
+/// The names that columns of expected answers may have, those that the model's
+/// own answers have before others: `prediction`, or of several outputs
+/// `prediction_0`, …; `probability` or `score`, which is that of the positive
+/// class or of the predicted one; `probability_<label>` or `score_<label>`.
+fn places(output: &Output) -> Vec<(String, Place)> {
+    let labels = &output.labels;
+    let width = output.width as usize;
+    let mut places: Vec<(String, Place)> = Vec::new();
+    let mut add = |name: String, place: Place| {
+        if places.iter().all(|(known, _)| *known != name) {
+            places.push((name, place));
+        }
+    };
+    if width < 2 || !labels.is_empty() {
+        add("prediction".into(), Place::Prediction);
+    }
+    let kinds = match output.kind {
+        ScoreKind::Probability => ["probability", "score"],
+        ScoreKind::Decision | ScoreKind::Value => ["score", "probability"],
+    };
+    let one = match output.positive {
+        _ if width == 1 => Some(Place::Score(0)),
+        Some(positive) if width > 1 => Some(Place::Score(positive as usize)),
+        _ => (width > 1 && labels.len() == width).then_some(Place::ScoreOfPredicted),
+    };
+    for kind in kinds {
+        if let Some(one) = one {
+            add(kind.into(), one);
+        }
+        match (width, output.positive) {
+            // The one score of two classes is the positive one's.
+            (1, Some(positive)) => add(format!("{kind}_{}", labels.text(positive as usize)), Place::Score(0)),
+            (1, None) => {}
+            _ => (0..width.min(labels.len())).for_each(|i| add(format!("{kind}_{}", labels.text(i)), Place::Score(i))),
+        }
+    }
+    // By number: always of several outputs, of one where there are no classes.
+    if width > 1 || labels.is_empty() {
+        for kind in ["prediction"].into_iter().chain(kinds) {
+            (0..width).for_each(|i| add(format!("{kind}_{i}"), Place::Score(i)));
+        }
+    }
+    places
 }
 
 /// 0 for the same label.
@@ -458,6 +502,31 @@ mod tests {
     fn rows_are_spread_evenly() {
         assert_eq!(spread(3, 5), [0, 1, 2]);
         assert_eq!(spread(10, 4), [0, 2, 5, 7]);
+    }
+
+    #[test]
+    fn expected_answers_may_be_named_as_scores_are() {
+        let output = |text: &str| serde_json::from_str::<Output>(text).unwrap();
+        let place = |output: &Output, name: &str| {
+            let places = places(output);
+            places.iter().find(|(known, _)| known == name).map(|(_, place)| *place)
+        };
+        let one = output(r#"{"width":1,"kind":"probability","labels":["no","yes"],"positive":1}"#);
+        assert_eq!(place(&one, "probability_yes"), Some(Place::Score(0)));
+        assert_eq!(place(&one, "probability"), Some(Place::Score(0)));
+        assert_eq!(place(&one, "probability_no"), None);
+        let two = output(r#"{"width":2,"kind":"probability","labels":[1,0],"positive":0}"#);
+        assert_eq!(place(&two, "score"), Some(Place::Score(0)));
+        assert_eq!(place(&two, "probability_0"), Some(Place::Score(1)));
+        let three = output(r#"{"width":3,"kind":"decision","labels":["a","b","c"]}"#);
+        assert_eq!(place(&three, "score"), Some(Place::ScoreOfPredicted));
+        assert_eq!(place(&three, "score_c"), Some(Place::Score(2)));
+        assert_eq!(place(&three, "score_2"), Some(Place::Score(2)));
+        let numbers = output(r#"{"width":2,"kind":"value"}"#);
+        assert_eq!(place(&numbers, "prediction_1"), Some(Place::Score(1)));
+        assert_eq!(place(&numbers, "prediction"), None);
+        let label_only = output(r#"{"width":0,"kind":"value","labels":[0,1]}"#);
+        assert_eq!(places(&label_only), [("prediction".to_owned(), Place::Prediction)]);
     }
 
     #[test]
