@@ -498,9 +498,11 @@ fn labels_in_another_order_than_the_scores_are_refused() {
 fn an_empty_cell_is_no_category() {
     let dir = tempfile::tempdir().expect("a directory");
     let folder = root().join("tests/fixtures/columns_onehot_logreg");
+    let mut rows = Rows::read(&folder.join("inputs.csv"));
+    rows.change("plan", |row, _| ["basic", "plus"][row % 2].into());
     let packed = PackOptions {
         output: dir.path().join("out.wasm"),
-        data: Some(folder.join("inputs.csv")),
+        data: Some(written("plans-given.csv", &rows.csv())),
         ..options(&folder.join("model.onnx"), "plans", WasiVersion::V0_3)
     };
     pack(&packed, &Silent).unwrap_or_else(|e| panic!("{e:#}"));
