@@ -63,7 +63,7 @@ pub struct Chunk {
     pub rows: usize,
     pub format: api::Format,
     pub body: Vec<u8>,
-    /// One a row, of the column that is carried along: its id or its label.
+    /// One a row, the id or the label, where such a column is carried along.
     pub carried: Vec<Value>,
     /// Cells of the row being written.
     open: usize,
