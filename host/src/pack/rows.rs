@@ -355,12 +355,17 @@ pub fn compare(
                 }
                 continue;
             };
-            let (got, class) = (&answers.scores[good], answers.classes[good]);
+            let (prediction, scores) = (&entry["prediction"], &answers.scores[good]);
+            let got = match place {
+                Place::Prediction => prediction.as_f64(),
+                Place::Score(index) => scores.get(*index).copied(),
+                Place::ScoreOfPredicted => scores.get(answers.classes[good]).copied(),
+            };
             good += 1;
-            let difference = match place {
-                Place::Prediction if !labels.is_empty() => label_difference(&entry["prediction"], labels, cell),
-                Place::Prediction => difference(entry["prediction"].as_f64(), cell.narrow()),
-                place => difference(got.get(place.score(class)).copied(), cell.narrow()),
+            let is_label = *place == Place::Prediction && !labels.is_empty();
+            let difference = match is_label {
+                true => label_difference(prediction, labels, cell),
+                false => difference(got, cell.narrow()),
             };
             match difference {
                 Some(difference) if difference <= tolerance => largest = largest.max(difference),
@@ -368,8 +373,8 @@ pub fn compare(
                     count += 1;
                     if wrong.len() < TOLD_MAX {
                         let got = match place {
-                            Place::Prediction => entry["prediction"].to_string(),
-                            place => got.get(place.score(class)).map_or("nothing".into(), f64::to_string),
+                            Place::Prediction => prediction.to_string(),
+                            _ => got.map_or("nothing".into(), |score| score.to_string()),
                         };
                         let expected = match cell {
                             Cell::Missing => "nothing".into(),
@@ -405,17 +410,6 @@ enum Place {
     Score(usize),
     /// The score of the class that is predicted.
     ScoreOfPredicted,
-}
-
-impl Place {
-    /// The number of the score, where this class is predicted.
-    fn score(self, class: usize) -> usize {
-        match self {
-            Place::Prediction => 0,
-            Place::Score(index) => index,
-            Place::ScoreOfPredicted => class,
-        }
-    }
 }
 
 /// The names that columns of expected answers may have, those that the model's
