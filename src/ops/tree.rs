@@ -317,17 +317,24 @@ impl TreeEnsemble {
         Ok(())
     }
 
-    /// Each leaf has one weight, and all are added to the same score.
-    fn is_one_sum(&self) -> bool {
+    /// The score that all leaves are added to, each with one weight, if it is
+    /// the same for all.
+    fn one_sum(&self, trees: &[Tree]) -> Option<usize> {
         let added = matches!(self.aggregate, Aggregate::Sum | Aggregate::Average);
-        added && self.targets == 1 && matches!(self.leaves, Leaves::Inline)
+        let one = added && matches!(self.leaves, Leaves::Inline) && (self.targets == 1 || self.is_one_sided());
+        one.then(|| trees.first().map_or(0, |tree| tree.target as usize))
+    }
+
+    fn is_one_sided(&self) -> bool {
+        matches!(self.purpose, Purpose::Classification { one_sided: true, .. })
     }
 
     /// Adds every tree's weight for one laid-out row to its scores.
     fn walk_row<N: TreeNode>(&self, nodes: &[N], constants: &Constants<'_>, row: &[i64], sums: &mut [Sum<f32>]) {
-        let groups = constants.get(self.trees).chunks(LANES);
+        let trees = constants.get(self.trees);
+        let groups = trees.chunks(LANES);
         let mut values = [0; LANES];
-        if self.is_one_sum() {
+        if let Some(target) = self.one_sum(trees) {
             // In a register: a store for each weight would wait for the one before.
             let mut score = 0.0;
             for group in groups {
@@ -336,9 +343,9 @@ impl TreeEnsemble {
                     score += f32::from_bits(value as u32);
                 }
             }
-            sums[0] = Sum {
+            sums[target] = Sum {
                 score,
-                given: !self.trees.is_empty(),
+                given: !trees.is_empty(),
             };
             return;
         }
@@ -358,7 +365,7 @@ impl TreeEnsemble {
         let targets = self.targets as usize;
         let trees = constants.get(self.trees);
         let mut values = [0; LANES];
-        if self.is_one_sum() {
+        if let Some(target) = self.one_sum(trees) {
             let mut scores = [0.0; BLOCK];
             for tree in trees {
                 let groups = rows.chunks_exact(width * LANES);
@@ -369,9 +376,9 @@ impl TreeEnsemble {
                     }
                 }
             }
-            for (sum, &score) in sums.iter_mut().zip(&scores) {
+            for (sums, &score) in sums.chunks_exact_mut(targets).zip(&scores) {
                 let given = !trees.is_empty();
-                *sum = Sum { score, given };
+                sums[target] = Sum { score, given };
             }
             return;
         }
@@ -554,6 +561,10 @@ impl Kernel for TreeEnsemble {
                 return Err(format!("{} labels for {} targets", labels.len(), self.targets));
             }
         }
+        let one_target = trees.windows(2).all(|pair| pair[0].target == pair[1].target);
+        if self.is_one_sided() && matches!(self.leaves, Leaves::Inline) && !one_target {
+            return Err("the trees of a one-sided classifier speak for several targets".into());
+        }
         Ok(())
     }
 
@@ -650,5 +661,78 @@ impl Kernel for TreeEnsemble {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::ops::testing::{finish, floats};
+    use crate::program::{Builder, Source};
+    use crate::tensor::Data;
+    use std::collections::BTreeSet;
+
+    /// The scores of trees that ask whether `x` is above their number, and weigh
+    /// the more the higher that is. Each speaks for its target, one of two.
+    fn scores(targets: &[u32], one_sided: bool, xs: &[f32]) -> Result<Vec<u32>, String> {
+        let mut builder = Builder::new(1);
+        let (mut nodes, mut trees) = (Vec::new(), Vec::new());
+        for (number, &target) in targets.iter().enumerate() {
+            let node = |value, feature, child| WideNode { value, feature, child };
+            let leaf = |weight: f32| node(weight.to_bits() as i32, 1, 0);
+            trees.push(Tree {
+                start: nodes.len() as u32,
+                len: 3,
+                depth: 1,
+                target,
+            });
+            let weight = 0.1 * (number + 1) as f32;
+            nodes.extend([node(key(number as f32), 0, 1), leaf(-weight), leaf(weight)]);
+        }
+        let ensemble = TreeEnsemble {
+            columns: 1,
+            missing_left: false,
+            nodes: Nodes::Wide(builder.array(&nodes)),
+            trees: builder.array(&trees),
+            leaves: Leaves::Inline,
+            targets: 2,
+            aggregate: Aggregate::Sum,
+            base_values: builder.array(&[]),
+            post_transform: PostTransform::None,
+            purpose: Purpose::Classification {
+                labels: Labels::Int64(builder.array(&[0i64, 1])),
+                one_sided,
+                positive: false,
+            },
+        };
+        let results = builder.push(Op::Tree(ensemble), vec![Source::Input(0)]);
+        let outputs = finish(builder, results, &[floats(&[xs.len(), 1], xs)])?;
+        match &outputs[1].data {
+            Data::Float32(scores) => Ok(scores.iter().map(|score| score.to_bits()).collect()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_score_that_all_trees_add_to_is_the_same_in_a_register() {
+        let xs: Vec<f32> = (0..100).map(|i| i as f32 * 0.2 - 2.0).collect();
+        let second = |scores: &[u32]| -> Vec<u32> { scores.iter().skip(1).step_by(2).copied().collect() };
+        for target in [0, 1] {
+            let together = scores(&[target; 11], true, &xs).unwrap();
+            let alone = xs.chunks(1).map(|x| scores(&[target; 11], true, x).unwrap());
+            assert_eq!(together, alone.flatten().collect::<Vec<_>>());
+            assert!(BTreeSet::from_iter(&together).len() > 10);
+        }
+        // Not one-sided, each weight is added where its tree's target is.
+        let added = scores(&[1; 11], false, &xs).unwrap();
+        assert_eq!(second(&scores(&[1; 11], true, &xs).unwrap()), second(&added));
+    }
+
+    #[test]
+    fn a_one_sided_classifier_has_one_target() {
+        let error = scores(&[1, 0], true, &[0.0]).unwrap_err();
+        assert!(error.contains("speak for several targets"), "{error}");
+        assert!(scores(&[1, 0], false, &[0.0]).is_ok());
     }
 }
