@@ -14,7 +14,7 @@ mod swar;
 
 use crate::signature::Manifest;
 use crate::tensor::{Data, RANK_MAX, Shape, Tensor};
-use crate::validate::{Accepted, Fault, FaultCode, FaultCount, Schema, Subject, Value, Warning};
+use crate::validate::{Accepted, Check, Fault, FaultCode, FaultCount, Schema, Subject, Value, Warning};
 
 /// Faults that are kept to be told; further ones are only counted, but for the
 /// first one of each record.
@@ -212,6 +212,32 @@ impl Batch {
     /// Takes a value of the open record for the feature at `index`.
     #[inline]
     pub(crate) fn put_at(&mut self, schema: &Schema, index: usize, value: Value<'_>) {
+        match value {
+            Value::Number(number) if self.put_plain(schema, index, number) => {}
+            value => self.put_checked(schema, index, value),
+        }
+    }
+
+    /// Takes a number of the open record for the feature at `index`, if it is
+    /// [plain](crate::validate::Check::plain) and the first for it; else does
+    /// nothing.
+    #[inline]
+    pub(crate) fn put_plain(&mut self, schema: &Schema, index: usize, number: f64) -> bool {
+        let check = &schema.checks[index];
+        let Some(bin) = check.plain(number) else {
+            return false;
+        };
+        if std::mem::replace(&mut self.open.given[index], true) {
+            return false;
+        }
+        self.open.given_count += 1;
+        let start = self.bins.len() - schema.len();
+        self.bins[start + index] = bin;
+        self.store(check, number);
+        true
+    }
+
+    fn put_checked(&mut self, schema: &Schema, index: usize, value: Value<'_>) {
         let check = &schema.checks[index];
         if std::mem::replace(&mut self.open.given[index], true) {
             self.fault(
@@ -243,41 +269,7 @@ impl Batch {
                 self.bins[start + index] = bin;
                 match accepted {
                     Accepted::Missing => {}
-                    Accepted::Number(number) => {
-                        let tensor = &mut self.inputs[check.input].data;
-                        let at = |len: usize| len - self.widths[check.input] + check.column;
-                        match tensor {
-                            Data::Float32(v) => {
-                                let at = at(v.len());
-                                v[at] = number as f32;
-                            }
-                            Data::Float64(v) => {
-                                let at = at(v.len());
-                                v[at] = number;
-                            }
-                            Data::Int64(v) => {
-                                let at = at(v.len());
-                                v[at] = number as i64;
-                            }
-                            Data::Int32(v) => {
-                                let at = at(v.len());
-                                v[at] = number as i32;
-                            }
-                            Data::Bool(v) => {
-                                let at = at(v.len());
-                                v[at] = u8::from(number != 0.0);
-                            }
-                            Data::Uint8(v) => {
-                                let at = at(v.len());
-                                v[at] = number as u8;
-                            }
-                            Data::Int8(v) => {
-                                let at = at(v.len());
-                                v[at] = number as i8;
-                            }
-                            Data::String(_) => {}
-                        }
-                    }
+                    Accepted::Number(number) => self.store(check, number),
                     Accepted::Text(text) => {
                         let start = self.open.text.len() as u32;
                         self.open.text.push_str(&text);
@@ -288,6 +280,43 @@ impl Batch {
             Err((code, message)) => {
                 self.fault(Subject::Feature(index as u32), code, message, Some(check.accepted()));
             }
+        }
+    }
+
+    /// Writes an accepted number into its column.
+    #[inline]
+    fn store(&mut self, check: &Check, number: f64) {
+        let at = |len: usize| len - self.widths[check.input] + check.column;
+        match &mut self.inputs[check.input].data {
+            Data::Float32(v) => {
+                let at = at(v.len());
+                v[at] = number as f32;
+            }
+            Data::Float64(v) => {
+                let at = at(v.len());
+                v[at] = number;
+            }
+            Data::Int64(v) => {
+                let at = at(v.len());
+                v[at] = number as i64;
+            }
+            Data::Int32(v) => {
+                let at = at(v.len());
+                v[at] = number as i32;
+            }
+            Data::Bool(v) => {
+                let at = at(v.len());
+                v[at] = u8::from(number != 0.0);
+            }
+            Data::Uint8(v) => {
+                let at = at(v.len());
+                v[at] = number as u8;
+            }
+            Data::Int8(v) => {
+                let at = at(v.len());
+                v[at] = number as i8;
+            }
+            Data::String(_) => {}
         }
     }
 

@@ -166,8 +166,9 @@ pub(crate) type Complaint = (FaultCode, String);
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) name: String,
-    /// The name as JSON mostly has it, in quotes.
+    /// The name as JSON mostly has it, in quotes and with the colon.
     pub(crate) key: String,
+    plain: Option<Plain>,
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
@@ -185,6 +186,16 @@ pub(crate) struct Check {
     pub(crate) bins: Bins,
     pub(crate) input: usize,
     pub(crate) column: usize,
+}
+
+/// The numbers of which nothing has to be said.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    /// Where they lie, ends included.
+    allowed: (f64, f64),
+    /// Where they lie as the model gets them.
+    seen: (f64, f64),
+    integral: bool,
 }
 
 /// A signature prepared for checking records.
@@ -301,6 +312,17 @@ impl Schema {
     }
 }
 
+/// The first eight bytes of a text: where those of two texts differ, they have
+/// the texts' order.
+fn start_of(text: &str) -> u64 {
+    let mut start = [0; 8];
+    match text.as_bytes().first_chunk() {
+        Some(&first) => start = first,
+        None => start[..text.len()].copy_from_slice(text.as_bytes()),
+    }
+    u64::from_be_bytes(start)
+}
+
 /// Levenshtein's distance in bytes, letter case aside.
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -320,6 +342,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[derive(Debug, Default)]
 struct Name {
     name: String,
+    /// Its beginning, for most comparisons.
+    start: u64,
     /// What the model gets; NaN where it gets the name.
     code: f64,
     place: Place,
@@ -377,6 +401,7 @@ impl Check {
                 Category::Name(_) if encoded => {}
                 Category::Name(name) => names.push(Name {
                     name: name.clone(),
+                    start: start_of(name),
                     code: f64::NAN,
                     place,
                 }),
@@ -388,6 +413,7 @@ impl Check {
                 let place = Place::of(&bins, &[&Category::Name(name.clone()), &Category::Code(code)]);
                 names.push(Name {
                     name: name.clone(),
+                    start: start_of(name),
                     code,
                     place,
                 });
@@ -401,9 +427,11 @@ impl Check {
         codes.dedup_by(|a, b| a.code == b.code);
         let mut key = Vec::new();
         crate::api::json::text(&mut key, &feature.name);
-        Check {
+        key.push(b':');
+        let mut check = Check {
             name: feature.name.clone(),
             key: String::from_utf8(key).unwrap_or_default(),
+            plain: None,
             kind: feature.kind,
             dtype,
             nullable: feature.nullable,
@@ -417,6 +445,62 @@ impl Check {
             bins,
             input: feature.input as usize,
             column: feature.column as usize,
+        };
+        check.plain = check.plain_numbers();
+        check
+    }
+
+    /// The numbers that [`Check::number`] accepts without a warning and that
+    /// fall into an ordinary bin, if they are an interval.
+    fn plain_numbers(&self) -> Option<Plain> {
+        let Bins::Numeric { min, max, .. } = self.bins else {
+            return None;
+        };
+        let numeric = matches!(self.kind, FeatureType::Number | FeatureType::Integer);
+        if !numeric || self.dtype == Dtype::String || !self.names.is_empty() {
+            return None;
+        }
+        let integral = self.is_integral();
+        let largest = match integral {
+            true => self.dtype.integer_max(),
+            false => f64::MAX,
+        };
+        Some(Plain {
+            allowed: (self.allowed.0.max(-largest), self.allowed.1.min(largest)),
+            seen: (self.seen.0.max(min), self.seen.1.min(max)),
+            integral,
+        })
+    }
+
+    /// Whether numbers must be integers.
+    fn is_integral(&self) -> bool {
+        self.kind == FeatureType::Integer || matches!(self.dtype, Dtype::Int64 | Dtype::Int32)
+    }
+
+    /// The bin of a number that is accepted and of which nothing has to be
+    /// said; none for others.
+    #[inline]
+    pub(crate) fn plain(&self, value: f64) -> Option<u8> {
+        let plain = self.plain.as_ref()?;
+        let Bins::Numeric { cuts, .. } = &self.bins else {
+            return None;
+        };
+        let cast = self.cast(value);
+        let (allowed, seen) = (plain.allowed, plain.seen);
+        // Written so that NaN is outside.
+        let within = value >= allowed.0 && value <= allowed.1 && cast >= seen.0 && cast <= seen.1;
+        if !within || (plain.integral && value != value.trunc()) {
+            return None;
+        }
+        Some(1 + cuts.partition_point(|&cut| cut <= cast) as u8)
+    }
+
+    /// The number as the model gets it.
+    #[inline]
+    fn cast(&self, value: f64) -> f64 {
+        match self.dtype {
+            Dtype::Float32 => f64::from(value as f32),
+            _ => value,
         }
     }
 
@@ -462,10 +546,7 @@ impl Check {
             return Err(self.wrong_type(&format!("the number {value}")));
         }
         // From here on the value is the one that the model gets.
-        let cast = match self.dtype {
-            Dtype::Float32 => f64::from(value as f32),
-            _ => value,
-        };
+        let cast = self.cast(value);
         if !cast.is_finite() {
             return Err((
                 FaultCode::NotFinite,
@@ -473,12 +554,11 @@ impl Check {
             ));
         }
         match self.kind {
-            FeatureType::Number => {
-                if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
+            FeatureType::Number | FeatureType::Integer => {
+                if self.is_integral() {
                     self.integral(value)?;
                 }
             }
-            FeatureType::Integer => self.integral(value)?,
             FeatureType::Boolean => {
                 if value != 0.0 && value != 1.0 {
                     return Err(self.wrong_type(&format!("the number {value}")));
@@ -496,7 +576,7 @@ impl Check {
                 if self.closed || self.encoded {
                     return Err((FaultCode::Category, format!("{value} is not one of the accepted codes")));
                 }
-                if matches!(self.dtype, Dtype::Int64 | Dtype::Int32) {
+                if self.is_integral() {
                     self.integral(value)?;
                 }
                 if self.codes.is_empty() {
@@ -585,7 +665,9 @@ impl Check {
     }
 
     fn named(&self, text: &str) -> Option<&Name> {
-        let at = self.names.binary_search_by(|name| name.name.as_str().cmp(text)).ok()?;
+        let start = start_of(text);
+        let order = |name: &Name| name.start.cmp(&start).then_with(|| name.name.as_str().cmp(text));
+        let at = self.names.binary_search_by(order).ok()?;
         self.names.get(at)
     }
 
@@ -603,6 +685,9 @@ impl Check {
         if self.kind == FeatureType::Category && self.dtype == Dtype::String {
             return self.text(cell, warn);
         }
+        if self.named(&cell).is_some() {
+            return self.text(cell, warn);
+        }
         let trimmed = cell.trim();
         let number = match json::number(trimmed).map_or_else(|| trimmed.parse::<f64>(), Ok) {
             Ok(number) => Some(number),
@@ -610,12 +695,11 @@ impl Check {
             Err(_) if self.kind == FeatureType::Boolean && trimmed.eq_ignore_ascii_case("false") => Some(0.0),
             Err(_) => None,
         };
-        let named = || self.named(&cell).is_some();
         match number {
-            Some(number) if !number.is_nan() && !named() => self.number(number, warn),
-            Some(_) if !named() => self.missing(),
-            None if self.dtype != Dtype::String && is_missing_cell(&cell) && !named() => self.missing(),
-            _ => self.text(cell, warn),
+            Some(number) if !number.is_nan() => self.number(number, warn),
+            Some(_) => self.missing(),
+            None if self.dtype != Dtype::String && is_missing_cell(&cell) => self.missing(),
+            None => self.text(cell, warn),
         }
     }
 
@@ -675,5 +759,127 @@ pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Range;
+
+    fn feature(kind: FeatureType, seen: (f64, f64), allowed: Option<(f64, f64)>) -> Feature {
+        let range = |(min, max)| Range {
+            min: Some(min),
+            max: Some(max),
+        };
+        Feature {
+            kind,
+            seen: Some(range(seen)),
+            allowed: allowed.map(range),
+            ..serde_json::from_str(r#"{"name": "x", "type": "number", "nullable": false, "input": 0, "column": 0}"#)
+                .unwrap()
+        }
+    }
+
+    #[test]
+    fn plain_numbers_are_those_of_which_nothing_is_said() {
+        let values = [
+            f64::NEG_INFINITY,
+            f64::MIN,
+            -1e39,
+            -9007199254740993.0,
+            -16777217.0,
+            -3.0,
+            -1.0,
+            -0.5,
+            -0.0,
+            0.0,
+            1e-300,
+            0.1,
+            0.25,
+            0.5,
+            1.0,
+            1.5,
+            2.0,
+            3.0,
+            16777216.0,
+            16777217.0,
+            2147483648.0,
+            9007199254740992.0,
+            1e39,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        let bins = |bins: &[f64]| Bins::from_numbers(bins).unwrap();
+        let mut plain = [0; 2];
+        for kind in [
+            FeatureType::Number,
+            FeatureType::Integer,
+            FeatureType::Boolean,
+            FeatureType::Category,
+        ] {
+            for dtype in [
+                Dtype::Float32,
+                Dtype::Float64,
+                Dtype::Int64,
+                Dtype::Int32,
+                Dtype::String,
+            ] {
+                for seen in [(-3.0, 3.0), (0.1, 2.0), (f64::MIN, f64::MAX)] {
+                    for allowed in [None, Some((-1.0, 1.5)), Some((-1e40, 1e40))] {
+                        for bins in [bins(&[-1.0, 0.0, 0.1, 0.5, 1.0, 2.0]), bins(&values), Bins::unbounded()] {
+                            let check = Check::new(&feature(kind, seen, allowed), dtype, bins);
+                            for value in values {
+                                let mut warnings = 0;
+                                let checked = check.check(Value::Number(value), |_| warnings += 1);
+                                let is_plain = check.plain(value);
+                                plain[usize::from(is_plain.is_some())] += 1;
+                                let Some(bin) = is_plain else {
+                                    // Beside the ends of the bins, all is plain
+                                    // that is accepted in silence.
+                                    let outside = matches!(check.bins, Bins::Numeric { min, max, .. }
+                                        if !(min..=max).contains(&check.cast(value)));
+                                    let numeric = matches!(kind, FeatureType::Number | FeatureType::Integer);
+                                    assert!(
+                                        checked.is_err() || warnings > 0 || outside || !numeric,
+                                        "{value} {check:?}"
+                                    );
+                                    continue;
+                                };
+                                assert_eq!(checked, Ok((Accepted::Number(value), bin)), "{value} {check:?}");
+                                assert_eq!(warnings, 0, "{value} {check:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(plain[0] > 1000 && plain[1] > 1000, "{plain:?}");
+    }
+
+    #[test]
+    fn beginnings_have_the_order_of_the_texts() {
+        let texts = [
+            "",
+            "\0",
+            "a",
+            "a\0",
+            "ab",
+            "abcdefg",
+            "abcdefgh",
+            "abcdefgh\0",
+            "abcdefghi",
+            "abcdefgi",
+            "b",
+            "é",
+            "\u{10ffff}",
+        ];
+        for a in texts {
+            for b in texts {
+                let order = start_of(a).cmp(&start_of(b)).then_with(|| a.cmp(b));
+                assert_eq!(order, a.cmp(b), "{a:?} {b:?}");
+            }
+        }
     }
 }

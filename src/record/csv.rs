@@ -6,6 +6,7 @@
 //! through the state machine of `csv-core`. Both take CR, LF and CRLF for the
 //! end of a record and pass empty lines over.
 
+use super::json::short_number;
 use super::quotes::{self, OPEN_QUOTE};
 use super::{Batch, ReadError, swar};
 use crate::validate::{FaultCode, Schema, Subject, Value, quoted};
@@ -20,8 +21,8 @@ struct Records<'a> {
     reader: Reader,
     body: &'a str,
     rest: &'a str,
-    /// The record, if it has no quotes; else its cells are in `cells`, one
-    /// after another.
+    /// What begins with the record, if that has no quotes; else its cells are
+    /// in `cells`, one after another.
     plain: Option<&'a str>,
     cells: Vec<u8>,
     /// Where each cell ends; those of a plain record are a comma apart.
@@ -67,8 +68,7 @@ impl<'a> Records<'a> {
             }
             at += 1;
         }
-        let (record, rest) = self.rest.split_at(at);
-        (self.plain, self.rest) = (Some(record), rest);
+        (self.plain, self.rest) = (Some(self.rest), &self.rest[at..]);
         Ok(Some(self.ends.len()))
     }
 
@@ -131,6 +131,15 @@ impl<'a> Records<'a> {
             Some(record) => Cow::Borrowed(&record[before.map_or(0, |end| end + 1)..self.ends[index]]),
             None => String::from_utf8_lossy(&self.cells[before.unwrap_or(0)..self.ends[index]]),
         }
+    }
+
+    /// The cell's number, if that is [short](short_number) and all that is in
+    /// the cell.
+    #[inline]
+    fn short_number(&self, index: usize) -> Option<f64> {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
+        let (number, end) = short_number(self.plain?.as_bytes(), start)?;
+        (end == self.ends[index]).then_some(number)
     }
 }
 
@@ -202,7 +211,12 @@ pub(crate) fn read(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: us
         }
         for (i, heading) in headings.iter().enumerate() {
             match heading {
-                Heading::Feature(index) => batch.put_at(schema, *index, Value::Cell(records.cell(i))),
+                Heading::Feature(index) => {
+                    let number = records.short_number(i);
+                    if !number.is_some_and(|number| batch.put_plain(schema, *index, number)) {
+                        batch.put_at(schema, *index, Value::Cell(records.cell(i)));
+                    }
+                }
                 Heading::Ignored => {}
                 Heading::Unknown(name) => batch.put(schema, name, Value::Null),
             }

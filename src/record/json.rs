@@ -27,6 +27,9 @@ const POWERS: [f64; 23] = [
     1e21, 1e22,
 ];
 
+/// Powers of ten up to that of seven digits.
+const TENS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+
 /// Where the plain part of a text ends: at a quote, a backslash, a control
 /// character or the end.
 #[inline]
@@ -46,8 +49,12 @@ fn begins_with(bytes: &[u8], prefix: &[u8]) -> bool {
         return false;
     };
     let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map(|&word| u64::from_le_bytes(word));
+    let half = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map(|&half| u32::from_le_bytes(half));
     let Some(last) = prefix.len().checked_sub(8) else {
-        return bytes.iter().zip(prefix).all(|(a, b)| a == b);
+        return match prefix.len().checked_sub(4) {
+            Some(last) => half(bytes, 0) == half(prefix, 0) && half(bytes, last) == half(prefix, last),
+            None => bytes.iter().zip(prefix).all(|(a, b)| a == b),
+        };
     };
     // The last word overlaps the one before.
     let mut at = 0;
@@ -138,6 +145,43 @@ fn number_at(text: &str, start: usize) -> Option<(f64, usize)> {
     }
     let number = text[start..at].parse().ok()?;
     Some((number, at))
+}
+
+/// [`number_at`] for what most numbers are, up to seven digits before a point
+/// and after it; none for others, malformed or not, and near the end.
+#[inline(always)]
+pub(super) fn short_number(bytes: &[u8], start: usize) -> Option<(f64, usize)> {
+    let negative = bytes.get(start) == Some(&b'-');
+    let first = start + usize::from(negative);
+    let (mut mantissa, digits) = swar::digits(bytes, first)?;
+    if digits == 0 || (digits > 1 && bytes.get(first) == Some(&b'0')) {
+        return None;
+    }
+    let mut at = first + digits;
+    let mut power = 1.0;
+    if bytes.get(at) == Some(&b'.') {
+        let (fraction, places) = swar::digits(bytes, at + 1)?;
+        if places == 0 {
+            return None;
+        }
+        at += 1 + places;
+        mantissa = mantissa * TENS[places & 7] + fraction;
+        power = POWERS[places & 7];
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        return None;
+    }
+    // Clinger's case, as below.
+    let value = mantissa as f64 / power;
+    Some((if negative { -value } else { value }, at))
+}
+
+#[inline(always)]
+fn after_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
 }
 
 impl<'a> Json<'a> {
@@ -420,20 +464,61 @@ impl<'a> Json<'a> {
             return Ok(());
         }
         loop {
-            self.peek();
-            let expected = schema.checks.get(batch.expected());
-            if let Some(check) = expected.filter(|check| begins_with(&self.bytes[self.at..], check.key.as_bytes())) {
-                self.at += check.key.len();
-                self.colon()?;
-                let value = self.value()?;
-                batch.put_expected(schema, value);
-            } else {
-                let name = self.key()?;
-                let value = self.value()?;
-                batch.put(schema, &name, value);
+            if self.plain_features(schema, batch) {
+                return Ok(());
             }
+            let name = self.key()?;
+            let value = self.value()?;
+            batch.put(schema, &name, value);
             if !self.more(b'}')? {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Members of `features` as long as they are what nearly all are: the name
+    /// that is expected, a number, a text without escapes or a null, and a comma
+    /// or the end. Whether the end came; else the reader is before a member that
+    /// is something else, or wrong.
+    fn plain_features(&mut self, schema: &Schema, batch: &mut Batch) -> bool {
+        let bytes = self.bytes;
+        // Not in `self`, from which each step would load it anew.
+        let mut at = self.at;
+        loop {
+            let Some(check) = schema.checks.get(batch.expected()) else {
+                return false;
+            };
+            at = after_space(bytes, at);
+            if !begins_with(&bytes[at..], check.key.as_bytes()) {
+                return false;
+            }
+            at = after_space(bytes, at + check.key.len());
+            let (value, end) = match bytes.get(at) {
+                Some(b'-' | b'0'..=b'9') => match short_number(bytes, at).or_else(|| number_at(self.text, at)) {
+                    Some((number, end)) => (Value::Number(number), end),
+                    None => return false,
+                },
+                Some(b'"') => {
+                    let end = plain_end(bytes, at + 1);
+                    match bytes.get(end) {
+                        Some(b'"') => (Value::Text(Cow::Borrowed(&self.text[at + 1..end])), end + 1),
+                        _ => return false,
+                    }
+                }
+                Some(b'n') if begins_with(&bytes[at..], b"null") => (Value::Null, at + 4),
+                _ => return false,
+            };
+            at = after_space(bytes, end);
+            let ended = match bytes.get(at) {
+                Some(b',') => false,
+                Some(b'}') => true,
+                _ => return false,
+            };
+            at += 1;
+            batch.put_expected(schema, value);
+            self.at = at;
+            if ended {
+                return true;
             }
         }
     }
@@ -628,7 +713,11 @@ fn kind(value: &Value<'_>) -> &'static str {
 /// Reads NDJSON: a record a line, where empty lines are passed over. A line
 /// that can't be read is a bad record, and the others are read nevertheless.
 pub(crate) fn read_lines(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: usize) -> Read<()> {
-    for line in body.split(|&b| b == b'\n') {
+    let mut start = 0;
+    while start < body.len() {
+        let end = swar::find(body, start, |word| swar::equal(word, b'\n'), |byte| byte == b'\n');
+        let line = &body[start..end];
+        start = end + 1;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
@@ -693,6 +782,33 @@ mod tests {
         assert_eq!(value("1e999"), Ok(Value::Number(f64::INFINITY)));
         assert_eq!(value("-Infinity"), Ok(Value::Number(f64::NEG_INFINITY)));
         assert!(matches!(value("NaN"), Ok(Value::Number(n)) if n.is_nan()));
+    }
+
+    #[test]
+    fn a_short_number_is_the_number() {
+        let wholes = ["0", "7", "10", "123", "9999999", "12345678", "01", "", "9007199"];
+        let fractions = ["", ".", ".0", ".5", ".526", ".0000001", ".9999999", ".12345678"];
+        let tails = [",", "}", " ,", "e3,", "E-2,", "x", ".1,", "-"];
+        let mut short = 0;
+        for (sign, whole) in ["", "-", "--"]
+            .iter()
+            .flat_map(|sign| wholes.map(|whole| (sign, whole)))
+        {
+            for (fraction, tail) in fractions.iter().flat_map(|f| tails.map(|tail| (f, tail))) {
+                let text = format!("{sign}{whole}{fraction}{tail}");
+                let padded = format!("{text}        ");
+                let Some((got, end)) = short_number(padded.as_bytes(), 0) else {
+                    continue;
+                };
+                short += 1;
+                let (expected, expected_end) = number_at(&text, 0).unwrap();
+                assert_eq!((got.to_bits(), end), (expected.to_bits(), expected_end), "{text}");
+                assert_eq!(got.to_bits(), text[..end].parse::<f64>().unwrap().to_bits(), "{text}");
+            }
+        }
+        assert!(short > 200, "{short}");
+        // Near the end of the bytes it gives up.
+        assert_eq!(short_number(b"12,", 0), None);
     }
 
     #[test]
