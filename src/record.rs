@@ -224,16 +224,38 @@ impl Batch {
     #[inline]
     pub(crate) fn put_plain(&mut self, schema: &Schema, index: usize, number: f64) -> bool {
         let check = &schema.checks[index];
-        let Some(bin) = check.plain(number) else {
-            return false;
-        };
+        match check.plain(number) {
+            Some(bin) if self.place(schema, index, bin) => self.store(check, number),
+            _ => return false,
+        }
+        true
+    }
+
+    /// [`Batch::put_plain`] for a cell of CSV without quotes: an empty one, or the
+    /// name of a category.
+    pub(crate) fn put_plain_cell(&mut self, schema: &Schema, index: usize, cell: &str) -> bool {
+        let check = &schema.checks[index];
+        match check.plain_cell(cell) {
+            Some((code, bin)) if self.place(schema, index, bin) => {
+                if let Some(code) = code {
+                    self.store(check, code);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Notes that the feature at `index` is given, and its bin; does nothing if
+    /// it was given before.
+    #[inline]
+    fn place(&mut self, schema: &Schema, index: usize, bin: u8) -> bool {
         if std::mem::replace(&mut self.open.given[index], true) {
             return false;
         }
         self.open.given_count += 1;
         let start = self.bins.len() - schema.len();
         self.bins[start + index] = bin;
-        self.store(check, number);
         true
     }
 
@@ -500,4 +522,131 @@ pub(crate) enum ReadError {
     Syntax(String),
     /// More records than are accepted.
     TooManyRows,
+}
+
+/// What the readers' tests are written with.
+#[cfg(test)]
+mod testing {
+    use super::{Batch, ReadError};
+    use crate::signature::Manifest;
+    use crate::validate::Schema;
+
+    /// Features of each kind, in one input for the model.
+    pub(super) fn manifest() -> Manifest {
+        let feature = |column: usize, name: &str, rest: serde_json::Value| {
+            let mut feature = serde_json::json!({"name": name, "input": 0, "column": column});
+            feature
+                .as_object_mut()
+                .unwrap()
+                .extend(rest.as_object().unwrap().clone());
+            feature
+        };
+        let numeric = |name: &str, cuts: &[f64]| {
+            serde_json::json!({"name": name, "bins": {"type": "numeric", "min": 0.0, "cuts": cuts, "max": 100.0},
+                "counts": []})
+        };
+        let features = [
+            feature(
+                0,
+                "a",
+                serde_json::json!({"type": "number", "seen": {"min": 0.0, "max": 100.0}}),
+            ),
+            feature(
+                1,
+                "an integer",
+                serde_json::json!({"type": "integer", "nullable": true}),
+            ),
+            feature(
+                2,
+                "a category",
+                serde_json::json!({"type": "category", "encoding": {"red": 0.0, "green": 1.0,
+                "a rather long name": 2.0, "a rather long one": 3.0}}),
+            ),
+            feature(
+                3,
+                "bounded",
+                serde_json::json!({"type": "number", "allowed": {"min": -5.0, "max": 50.0}}),
+            ),
+            feature(4, "yes", serde_json::json!({"type": "boolean", "nullable": true})),
+        ];
+        let columns = [
+            numeric("a", &[1.0, 10.0, 50.0]),
+            numeric("an integer", &[2.0]),
+            serde_json::json!({"name": "a category", "bins": {"type": "categorical", "values": ["red", "green"]},
+                "counts": []}),
+            numeric("bounded", &[0.5]),
+            numeric("yes", &[1.0]),
+        ];
+        serde_json::from_value(serde_json::json!({
+            "format": crate::signature::FORMAT, "name": "m", "version": "1", "engine": "tabular", "task": "regression",
+            "unknown": "error", "batch": true, "features": features,
+            "inputs": [{"name": "x", "dtype": "float32", "shape": [5]}],
+            "output": {"labels": [], "scores": [0], "width": 1, "kind": "value"},
+            "reference": {"rows": 0, "columns": columns},
+            "provenance": {"modelet": "", "onnx_sha256": "", "onnx_bytes": 0, "producer": "", "opsets": {},
+                "operators": {}},
+        }))
+        .unwrap()
+    }
+
+    /// All that a batch holds after reading, as text.
+    pub(super) fn read(read: impl FnOnce(&Schema, &mut Batch) -> Result<(), ReadError>) -> String {
+        let manifest = manifest();
+        let schema = Schema::new(&manifest).unwrap();
+        let mut batch = Batch::default();
+        batch.reset(&manifest);
+        let read = read(&schema, &mut batch);
+        let Batch {
+            inputs,
+            outcomes,
+            bins,
+            faults,
+            warnings,
+            id,
+            counts,
+            ..
+        } = &batch;
+        format!("{read:?}\n{inputs:?}\n{outcomes:?}\n{bins:?}\n{faults:?}\n{warnings:?}\n{id:?}\n{counts:?}")
+    }
+
+    /// Values as they are written, good and bad, some for several features.
+    pub(super) const VALUES: [&str; 24] = [
+        "0",
+        "7",
+        "-0",
+        "-3",
+        "12.5",
+        "99.999",
+        "100",
+        "101",
+        "0.5",
+        "-5",
+        "50.1",
+        "1e1",
+        "12345678",
+        "0.12345678",
+        "1e400",
+        "NaN",
+        "01",
+        "red",
+        "green",
+        "a rather long name",
+        "a rather long one",
+        "blue",
+        "",
+        "true",
+    ];
+
+    /// Numbers up to this one, the same in every run.
+    pub(super) struct Random(pub(super) u64);
+
+    impl Random {
+        pub(super) fn below(&mut self, end: usize) -> usize {
+            self.0 = self
+                .0
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (self.0 >> 33) as usize % end
+        }
+    }
 }

@@ -495,6 +495,21 @@ impl Check {
         Some(1 + cuts.partition_point(|&cut| cut <= cast) as u8)
     }
 
+    /// The code that a cell of CSV stands for, or none if it is empty and a value
+    /// may be missing, and its bin; none if the cell is something else, or
+    /// something has to be said of it.
+    pub(crate) fn plain_cell(&self, cell: &str) -> Option<(Option<f64>, u8)> {
+        if cell.is_empty() {
+            let missing = self.nullable && !self.takes_empty;
+            return missing.then(|| (None, self.bins.special(Special::Missing)));
+        }
+        if self.kind != FeatureType::Category || self.dtype == Dtype::String {
+            return None;
+        }
+        let found = self.named(cell)?;
+        (found.place.seen || self.closed).then_some((Some(found.code), found.place.bin))
+    }
+
     /// The number as the model gets it.
     #[inline]
     fn cast(&self, value: f64) -> f64 {

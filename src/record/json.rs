@@ -737,6 +737,7 @@ pub(crate) fn read_lines(body: &[u8], schema: &Schema, batch: &mut Batch, rows_m
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{self, Random, VALUES};
     use super::*;
 
     fn value(text: &str) -> Read<Value<'_>> {
@@ -903,5 +904,63 @@ mod tests {
             error,
             ReadError::Syntax("expected a value but found '?' at line 2, column 8".into())
         );
+    }
+
+    #[test]
+    fn members_that_are_taken_at_once_are_as_others() {
+        let names = ["a", "an integer", "a category", "bounded", "yes"];
+        let words = [
+            "null",
+            "true",
+            "[1]",
+            "{}",
+            "\"re\\u0064\"",
+            "\"\"",
+            "nul",
+            "\"open",
+            "-",
+            "Infinity",
+        ];
+        let mut random = Random(11);
+        let (mut good, mut malformed) = (0, 0);
+        for _ in 0..6000 {
+            let (mut plain, mut spaced) = (String::from("{\"features\":{"), String::from("{\"features\":{"));
+            let first = [0, 0, 0, 1][random.below(4)];
+            for i in 0..names.len() {
+                let name = names[(i + first) % names.len()];
+                let rare = random.below(40);
+                let value = match (name, rare) {
+                    (_, 0) => words[random.below(words.len())].to_owned(),
+                    (_, 1) => VALUES[random.below(VALUES.len())].to_owned(),
+                    ("a category", _) => format!("\"{}\"", VALUES[17 + random.below(4)]),
+                    ("yes", _) => "1".to_owned(),
+                    _ => VALUES[[0, 1, 4, 8][random.below(4)]].to_owned(),
+                };
+                let value = match rare {
+                    1 if !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => format!("\"{value}\""),
+                    _ => value,
+                };
+                let comma = if i > 0 { "," } else { "" };
+                let space = ["", "", " ", "\n\t"][random.below(4)];
+                plain.push_str(&format!("{comma}{space}\"{name}\":{space}{value}{space}"));
+                // A space before the colon takes the other way.
+                spaced.push_str(&format!("{comma}{space}\"{name}\" :{space}{value}{space}"));
+            }
+            let end = ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"][random.below(5)];
+            (plain, spaced) = (plain + end, spaced + end);
+            let result = |text: &str| {
+                let found = testing::read(|schema, batch| Json::new(text.as_bytes())?.single(schema, batch));
+                // Where it is wrong differs by the spaces.
+                match found.split_once(" at line") {
+                    Some((what, _)) => what.to_owned(),
+                    None => found,
+                }
+            };
+            let found = result(&plain);
+            good += usize::from(found.contains("Good"));
+            malformed += usize::from(found.contains("Syntax"));
+            assert_eq!(found, result(&spaced), "{plain}");
+        }
+        assert!(good > 2000 && malformed > 200, "{good} {malformed}");
     }
 }
