@@ -220,7 +220,7 @@ impl Batch {
 
     /// Takes a number of the open record for the feature at `index`, if it is
     /// [plain](crate::validate::Check::plain) and the first for it; else does
-    /// nothing.
+    /// nothing. Answers whether it was taken.
     #[inline]
     pub(crate) fn put_plain(&mut self, schema: &Schema, index: usize, number: f64) -> bool {
         let check = &schema.checks[index];
@@ -247,7 +247,7 @@ impl Batch {
     }
 
     /// Notes that the feature at `index` is given, and its bin; does nothing if
-    /// it was given before.
+    /// it was given before. Answers whether it is the first.
     #[inline]
     fn place(&mut self, schema: &Schema, index: usize, bin: u8) -> bool {
         if std::mem::replace(&mut self.open.given[index], true) {

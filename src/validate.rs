@@ -312,8 +312,8 @@ impl Schema {
     }
 }
 
-/// The first eight bytes of a text: where those of two texts differ, they have
-/// the texts' order.
+/// The first eight bytes of a text, zeros after a shorter one: where those of two
+/// texts differ, they have the texts' order.
 fn start_of(text: &str) -> u64 {
     let mut start = [0; 8];
     match text.as_bytes().first_chunk() {
@@ -450,13 +450,14 @@ impl Check {
         check
     }
 
-    /// The numbers that [`Check::number`] accepts without a warning and that
-    /// fall into an ordinary bin, if they are an interval.
+    /// The numbers that are accepted without a warning and that fall into a bin
+    /// between the least and the greatest, if they are an interval.
     fn plain_numbers(&self) -> Option<Plain> {
         let Bins::Numeric { min, max, .. } = self.bins else {
             return None;
         };
         let numeric = matches!(self.kind, FeatureType::Number | FeatureType::Integer);
+        // In CSV a name goes before the number that it reads as.
         if !numeric || self.dtype == Dtype::String || !self.names.is_empty() {
             return None;
         }
@@ -467,7 +468,7 @@ impl Check {
         };
         Some(Plain {
             allowed: (self.allowed.0.max(-largest), self.allowed.1.min(largest)),
-            seen: (self.seen.0.max(min), self.seen.1.min(max)),
+            seen: (self.seen.0.max(min).max(f64::MIN), self.seen.1.min(max).min(f64::MAX)),
             integral,
         })
     }
@@ -503,7 +504,7 @@ impl Check {
             let missing = self.nullable && !self.takes_empty;
             return missing.then(|| (None, self.bins.special(Special::Missing)));
         }
-        if self.kind != FeatureType::Category || self.dtype == Dtype::String {
+        if self.kind != FeatureType::Category || self.dtype == Dtype::String || cell.len() > TEXT_BYTES_MAX {
             return None;
         }
         let found = self.named(cell)?;
@@ -782,14 +783,14 @@ mod tests {
     use super::*;
     use crate::signature::Range;
 
-    fn feature(kind: FeatureType, seen: (f64, f64), allowed: Option<(f64, f64)>) -> Feature {
+    fn feature(kind: FeatureType, seen: Option<(f64, f64)>, allowed: Option<(f64, f64)>) -> Feature {
         let range = |(min, max)| Range {
             min: Some(min),
             max: Some(max),
         };
         Feature {
             kind,
-            seen: Some(range(seen)),
+            seen: seen.map(range),
             allowed: allowed.map(range),
             ..serde_json::from_str(r#"{"name": "x", "type": "number", "nullable": false, "input": 0, "column": 0}"#)
                 .unwrap()
@@ -841,7 +842,7 @@ mod tests {
                 Dtype::Int32,
                 Dtype::String,
             ] {
-                for seen in [(-3.0, 3.0), (0.1, 2.0), (f64::MIN, f64::MAX)] {
+                for seen in [None, Some((-3.0, 3.0)), Some((0.1, 2.0)), Some((f64::MIN, f64::MAX))] {
                     for allowed in [None, Some((-1.0, 1.5)), Some((-1e40, 1e40))] {
                         for bins in [bins(&[-1.0, 0.0, 0.1, 0.5, 1.0, 2.0]), bins(&values), Bins::unbounded()] {
                             let check = Check::new(&feature(kind, seen, allowed), dtype, bins);
@@ -871,6 +872,48 @@ mod tests {
             }
         }
         assert!(plain[0] > 1000 && plain[1] > 1000, "{plain:?}");
+    }
+
+    #[test]
+    fn a_cell_that_is_a_name_is_no_number() {
+        let named = Feature {
+            categories: vec![Category::Name("1".into())],
+            ..feature(FeatureType::Number, None, None)
+        };
+        let check = Check::new(&named, Dtype::Float32, Bins::unbounded());
+        assert_eq!(check.plain(1.0), None);
+        assert!(check.check(Value::Cell("1".into()), |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_plain_cell_is_the_cell() {
+        let long = "x".repeat(TEXT_BYTES_MAX + 1);
+        let encoding = ["red", "green", &long].map(|name| (name.to_owned(), name.len() as f64));
+        let bins = Bins::from_categories(vec![Category::Name("red".into())]);
+        let mut plain = 0;
+        for (nullable, closed) in [(false, false), (false, true), (true, false), (true, true)] {
+            for kind in [FeatureType::Category, FeatureType::Number] {
+                for dtype in [Dtype::Float32, Dtype::Int64, Dtype::String] {
+                    let feature = Feature {
+                        nullable,
+                        closed,
+                        encoding: encoding.clone().into(),
+                        ..feature(kind, None, None)
+                    };
+                    let check = Check::new(&feature, dtype, bins.clone());
+                    for cell in ["", "red", "green", "blue", " red", "3", &long] {
+                        let mut warnings = 0;
+                        let checked = check.check(Value::Cell(cell.into()), |_| warnings += 1);
+                        if let Some((code, bin)) = check.plain_cell(cell) {
+                            plain += 1;
+                            let accepted = code.map_or(Accepted::Missing, Accepted::Number);
+                            assert_eq!((checked, warnings), (Ok((accepted, bin)), 0), "{check:?}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(plain > 10, "{plain}");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! order. An empty cell is a missing value, and so is one of
 //! [`MISSING_WORDS`](crate::validate::MISSING_WORDS) where the model takes numbers.
 //!
-//! A record without quotes is taken apart where it lies; one that has some goes
-//! through the state machine of `csv-core`. Both take CR, LF and CRLF for the
-//! end of a record and pass empty lines over.
+//! A record is read cell by cell as long as nothing has to be said of it. Another
+//! one is taken apart first: where it lies if it has no quotes, else by the state
+//! machine of `csv-core`. All take CR, LF and CRLF for the end of a record and
+//! pass empty lines over.
 
 use super::json::short_number;
 use super::quotes::{self, OPEN_QUOTE};
@@ -23,9 +24,9 @@ struct Records<'a> {
     rest: &'a str,
     /// What begins with the record, if that has no quotes; else its cells are
     /// in `cells`, one after another.
-    plain: Option<&'a str>,
+    unquoted: Option<&'a str>,
     cells: Vec<u8>,
-    /// Where each cell ends; those of a plain record are a comma apart.
+    /// Where each cell ends; without quotes they are a comma apart.
     ends: Vec<usize>,
 }
 
@@ -38,7 +39,7 @@ impl<'a> Records<'a> {
             reader,
             body,
             rest: body,
-            plain: None,
+            unquoted: None,
             cells: Vec::new(),
             ends: Vec::new(),
         }
@@ -61,17 +62,17 @@ impl<'a> Records<'a> {
                 return i;
             };
             let is_last = i + 1 == headings.len();
-            let ends = |end: usize| match bytes.get(end) {
+            let ends_cell = |end: usize| match bytes.get(end) {
                 Some(b',') => !is_last,
                 None | Some(b'\r' | b'\n') => is_last,
                 Some(_) => false,
             };
             let (taken, end) = match short_number(bytes, at) {
-                Some((number, end)) if ends(end) => (batch.put_plain(schema, index, number), end),
+                Some((number, end)) if ends_cell(end) => (batch.put_plain(schema, index, number), end),
                 _ => {
                     let end = cell_end(bytes, at);
                     let cell = &self.rest[at..end];
-                    (ends(end) && batch.put_plain_cell(schema, index, cell), end)
+                    (ends_cell(end) && batch.put_plain_cell(schema, index, cell), end)
                 }
             };
             if !taken {
@@ -83,11 +84,8 @@ impl<'a> Records<'a> {
         headings.len()
     }
 
-    /// Reads a record; answers its number of cells.
-    fn next(&mut self) -> Result<Option<usize>, ReadError> {
-        if !self.more() {
-            return Ok(None);
-        }
+    /// Takes the record that follows apart; answers its number of cells.
+    fn record(&mut self) -> Result<usize, ReadError> {
         self.ends.clear();
         let bytes = self.rest.as_bytes();
         let mut at = 0;
@@ -95,7 +93,7 @@ impl<'a> Records<'a> {
             at = cell_end(bytes, at);
             let end = bytes.get(at);
             if end == Some(&b'"') {
-                return self.next_quoted();
+                return self.quoted_record();
             }
             if self.ends.len() == CELLS_MAX {
                 return Err(too_many_cells());
@@ -106,12 +104,12 @@ impl<'a> Records<'a> {
             }
             at += 1;
         }
-        (self.plain, self.rest) = (Some(self.rest), &self.rest[at..]);
-        Ok(Some(self.ends.len()))
+        (self.unquoted, self.rest) = (Some(self.rest), &self.rest[at..]);
+        Ok(self.ends.len())
     }
 
-    fn next_quoted(&mut self) -> Result<Option<usize>, ReadError> {
-        self.plain = None;
+    fn quoted_record(&mut self) -> Result<usize, ReadError> {
+        self.unquoted = None;
         self.cells.resize(self.cells.capacity().max(4096), 0);
         // Not to all that it may hold: that would be written for each record.
         self.ends.clear();
@@ -145,7 +143,7 @@ impl<'a> Records<'a> {
                     let (record, rest) = self.rest.split_at(read);
                     self.check_quotes(record)?;
                     self.rest = rest;
-                    return Ok((result == ReadRecordResult::Record).then_some(ended));
+                    return Ok(ended);
                 }
             }
         }
@@ -165,7 +163,7 @@ impl<'a> Records<'a> {
     #[inline]
     fn cell(&self, index: usize) -> Cow<'_, str> {
         let before = index.checked_sub(1).map(|before| self.ends[before]);
-        match self.plain {
+        match self.unquoted {
             Some(record) => Cow::Borrowed(&record[before.map_or(0, |end| end + 1)..self.ends[index]]),
             None => String::from_utf8_lossy(&self.cells[before.unwrap_or(0)..self.ends[index]]),
         }
@@ -174,9 +172,9 @@ impl<'a> Records<'a> {
     /// The cell's number, if that is [short](short_number) and all that is in
     /// the cell.
     #[inline]
-    fn short_number(&self, index: usize) -> Option<f64> {
+    fn number(&self, index: usize) -> Option<f64> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
-        let (number, end) = short_number(self.plain?.as_bytes(), start)?;
+        let (number, end) = short_number(self.unquoted?.as_bytes(), start)?;
         (end == self.ends[index]).then_some(number)
     }
 }
@@ -214,11 +212,12 @@ pub(crate) fn read(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: us
     })?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let mut records = Records::new(body);
-    let Some(columns) = records.next()? else {
+    if !records.more() {
         return Err(ReadError::Syntax(
             "the header with the features' names is missing".into(),
         ));
-    };
+    }
+    let columns = records.record()?;
     let mut headings = Vec::with_capacity(columns);
     let mut given = vec![false; schema.len()];
     for i in 0..columns {
@@ -242,7 +241,7 @@ pub(crate) fn read(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: us
             batch.end(schema);
             continue;
         }
-        let cells = records.next()?.unwrap_or(0);
+        let cells = records.record()?;
         if cells != columns {
             batch.fault(
                 Subject::Request,
@@ -256,7 +255,7 @@ pub(crate) fn read(body: &[u8], schema: &Schema, batch: &mut Batch, rows_max: us
         for (i, heading) in headings.iter().enumerate().skip(taken) {
             match heading {
                 Heading::Feature(index) => {
-                    let number = records.short_number(i);
+                    let number = records.number(i);
                     if !number.is_some_and(|number| batch.put_plain(schema, *index, number)) {
                         batch.put_at(schema, *index, Value::Cell(records.cell(i)));
                     }
@@ -302,7 +301,8 @@ mod tests {
     fn found(text: &str) -> Result<Vec<Vec<String>>, ReadError> {
         let mut records = Records::new(text);
         let mut found = Vec::new();
-        while let Some(cells) = records.next()? {
+        while records.more() {
+            let cells = records.record()?;
             found.push((0..cells).map(|index| records.cell(index).into_owned()).collect());
         }
         Ok(found)
@@ -386,47 +386,70 @@ mod tests {
     fn cells_have_a_limit() {
         for quote in ["", "\"\""] {
             let record = format!("{quote}{}", ",".repeat(CELLS_MAX));
-            assert!(Records::new(&record).next().is_err());
+            assert!(Records::new(&record).record().is_err());
             assert_eq!(
-                Records::new(&record[..quote.len() + CELLS_MAX - 1]).next(),
-                Ok(Some(CELLS_MAX))
+                Records::new(&record[..quote.len() + CELLS_MAX - 1]).record(),
+                Ok(CELLS_MAX)
             );
         }
     }
 
     #[test]
     fn cells_that_are_taken_at_once_are_as_others() {
-        let header = "a,an integer,a category,bounded,yes";
+        let headers: [&[&str]; 4] = [
+            &["a", "an integer", "a category", "bounded", "yes"],
+            &["a category", "yes", "bounded", "an integer", "a"],
+            &["a", "a category", "bounded"],
+            &["a", "an integer", "colour", "a category", "bounded", "yes"],
+        ];
         let mut random = Random(7);
         let mut good = 0;
-        for _ in 0..4000 {
-            let (mut plain, mut quoted) = (format!("{header}\n"), format!("{header}\n"));
+        for _ in 0..6000 {
+            let header = headers[[0, 0, 0, 1, 1, 2, 3][random.below(7)]];
+            let mut plain = format!("{}\n", header.join(","));
+            let mut quoted = plain.clone();
             for _ in 0..2 {
-                let cells = [5, 5, 5, 5, 4, 6][random.below(6)];
+                let cells = match random.below(12) {
+                    0 => header.len() - 1,
+                    1 => header.len() + 1,
+                    _ => header.len(),
+                };
                 for i in 0..cells {
                     // Mostly what the feature takes.
-                    let choices: &[usize] = match (i, random.below(5)) {
+                    let choices: &[usize] = match (header.get(i), random.below(8)) {
                         (_, 0) => &[random.below(VALUES.len())],
-                        (2, _) => &[17, 18, 19, 20],
-                        (1, _) => &[0, 1, 22],
-                        (4, _) => &[0, 22, 23],
+                        (Some(&"a category"), _) => &[17, 18, 19, 20],
+                        (Some(&"an integer"), _) => &[0, 1, 22],
+                        (Some(&"yes"), _) => &[0, 22, 23],
                         _ => &[0, 1, 4, 8],
                     };
                     let value = VALUES[choices[random.below(choices.len())]];
                     let comma = if i > 0 { "," } else { "" };
                     plain.push_str(&format!("{comma}{value}"));
-                    // A record with a quote takes the other way.
-                    let quote = if i + 1 == cells { "\"" } else { "" };
+                    // With its first cell in quotes a record takes the other way.
+                    let quote = if i == 0 { "\"" } else { "" };
                     quoted.push_str(&format!("{comma}{quote}{value}{quote}"));
                 }
-                let end = ["\n", "\r\n", "\n\n"][random.below(3)];
+                let end = ["\n", "\r\n", "\r", "\n\n"][random.below(4)];
                 (plain, quoted) = (plain + end, quoted + end);
             }
-            let result = |text: &str| testing::read(|schema, batch| read(text.as_bytes(), schema, batch, 9));
+            if random.below(2) == 0 {
+                plain.truncate(plain.trim_end().len());
+                quoted.truncate(quoted.trim_end().len());
+            }
+            let rows_max = [9, 9, 9, 1][random.below(4)];
+            let result = |text: &str| testing::read(|schema, batch| read(text.as_bytes(), schema, batch, rows_max));
             let found = result(&plain);
-            good += usize::from(!found.contains("Bad"));
+            good += usize::from(!found.contains("Bad") && !found.contains("Err"));
             assert_eq!(found, result(&quoted), "{plain}");
         }
-        assert!(good > 200, "{good}");
+        assert!(good > 300, "{good}");
+    }
+
+    #[test]
+    fn rows_beyond_the_most_are_not_looked_at() {
+        let result = |rows_max| testing::read(|schema, batch| read(b"a\n1\n\"2\n", schema, batch, rows_max));
+        assert!(result(1).starts_with("Err(TooManyRows)"), "{}", result(1));
+        assert!(result(2).contains("line 3: "), "{}", result(2));
     }
 }

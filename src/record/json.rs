@@ -27,7 +27,7 @@ const POWERS: [f64; 23] = [
     1e21, 1e22,
 ];
 
-/// Powers of ten up to that of seven digits.
+/// Powers of ten for as many places as [`swar::digits`] reads.
 const TENS: [u64; 8] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
 
 /// Where the plain part of a text ends: at a quote, a backslash, a control
@@ -165,13 +165,14 @@ pub(super) fn short_number(bytes: &[u8], start: usize) -> Option<(f64, usize)> {
             return None;
         }
         at += 1 + places;
+        // There are at most seven, which the compiler does not know.
         mantissa = mantissa * TENS[places & 7] + fraction;
         power = POWERS[places & 7];
     }
     if matches!(bytes.get(at), Some(b'e' | b'E')) {
         return None;
     }
-    // Clinger's case, as below.
+    // Clinger's case, as above: fourteen digits at most.
     let value = mantissa as f64 / power;
     Some((if negative { -value } else { value }, at))
 }
@@ -924,43 +925,43 @@ mod tests {
         let mut random = Random(11);
         let (mut good, mut malformed) = (0, 0);
         for _ in 0..6000 {
-            let (mut plain, mut spaced) = (String::from("{\"features\":{"), String::from("{\"features\":{"));
+            let mut plain = String::from("{\"instances\":[");
+            let mut spaced = plain.clone();
             let first = [0, 0, 0, 1][random.below(4)];
-            for i in 0..names.len() {
-                let name = names[(i + first) % names.len()];
-                let rare = random.below(40);
-                let value = match (name, rare) {
-                    (_, 0) => words[random.below(words.len())].to_owned(),
-                    (_, 1) => VALUES[random.below(VALUES.len())].to_owned(),
-                    ("a category", _) => format!("\"{}\"", VALUES[17 + random.below(4)]),
-                    ("yes", _) => "1".to_owned(),
-                    _ => VALUES[[0, 1, 4, 8][random.below(4)]].to_owned(),
-                };
-                let value = match rare {
-                    1 if !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => format!("\"{value}\""),
-                    _ => value,
-                };
-                let comma = if i > 0 { "," } else { "" };
-                let space = ["", "", " ", "\n\t"][random.below(4)];
-                plain.push_str(&format!("{comma}{space}\"{name}\":{space}{value}{space}"));
-                // A space before the colon takes the other way.
-                spaced.push_str(&format!("{comma}{space}\"{name}\" :{space}{value}{space}"));
-            }
-            let end = ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"][random.below(5)];
-            (plain, spaced) = (plain + end, spaced + end);
-            let result = |text: &str| {
-                let found = testing::read(|schema, batch| Json::new(text.as_bytes())?.single(schema, batch));
-                // Where it is wrong differs by the spaces.
-                match found.split_once(" at line") {
-                    Some((what, _)) => what.to_owned(),
-                    None => found,
+            for record in 0..2 {
+                let open = ["{\"features\":{", ",{\"features\":{"][record];
+                (plain, spaced) = (plain + open, spaced + open);
+                for i in 0..names.len() {
+                    let name = names[(i + first) % names.len()];
+                    let rare = random.below(80);
+                    let value = match (name, rare) {
+                        (_, 0) => words[random.below(words.len())].to_owned(),
+                        (_, 1) => VALUES[random.below(VALUES.len())].to_owned(),
+                        ("a category", _) => format!("\"{}\"", VALUES[17 + random.below(4)]),
+                        ("yes", _) => "1".to_owned(),
+                        _ => VALUES[[0, 1, 4, 8][random.below(4)]].to_owned(),
+                    };
+                    let value = match rare {
+                        1 if !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => format!("\"{value}\""),
+                        _ => value,
+                    };
+                    let comma = if i > 0 { "," } else { "" };
+                    let space = ["", "", " ", "\n\t"][random.below(4)];
+                    // A space before the colon takes the other way.
+                    plain.push_str(&format!("{comma}{space}\"{name}\": {value}{space}"));
+                    spaced.push_str(&format!("{comma}{space}\"{name}\" :{value}{space}"));
                 }
-            };
+                let end = ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"][random.below(5)];
+                (plain, spaced) = (plain + end, spaced + end);
+            }
+            (plain, spaced) = (plain + "]}", spaced + "]}");
+            let result =
+                |text: &str| testing::read(|schema, batch| Json::new(text.as_bytes())?.instances(schema, batch, 9));
             let found = result(&plain);
-            good += usize::from(found.contains("Good"));
+            good += usize::from(!found.contains("Bad") && !found.contains("Syntax"));
             malformed += usize::from(found.contains("Syntax"));
             assert_eq!(found, result(&spaced), "{plain}");
         }
-        assert!(good > 2000 && malformed > 200, "{good} {malformed}");
+        assert!(good > 500 && malformed > 500, "{good} {malformed}");
     }
 }

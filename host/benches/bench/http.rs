@@ -55,7 +55,8 @@ every request; bare hyper does not read the body either. The stack with the core
 core as the guest, compiled natively and called without a sandbox, and watches nothing: what a server written \
 around it would take for the same answers (with the checks for overflow that the release profile has). With 16 connections a server finds several requests each time \
 it wakes; with 1 it wakes for each. Client and servers share the processors, so times and requests/s compare the \
-servers with each other only; the client never sleeps, because a server on the same machine would pay for waking it. The access log goes to `/dev/null`. Memory is what is resident after the load.";
+servers with each other only; the client has a processor to itself and never \
+sleeps, because a server on the same machine would pay for waking it. The access log goes to `/dev/null`. Memory is what is resident after the load.";
 
 pub fn measure(effort: Effort) -> Result<Section> {
     let count = effort.of(5_000, 60_000);
