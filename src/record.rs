@@ -250,18 +250,31 @@ impl Batch {
     /// it was given before. Answers whether it is the first.
     #[inline]
     fn place(&mut self, schema: &Schema, index: usize, bin: u8) -> bool {
-        if std::mem::replace(&mut self.open.given[index], true) {
-            return false;
+        let first = self.give(index);
+        if first {
+            self.set_bin(schema, index, bin);
         }
-        self.open.given_count += 1;
+        first
+    }
+
+    /// Notes that the feature at `index` is given. Answers whether it is the
+    /// first time.
+    #[inline]
+    fn give(&mut self, index: usize) -> bool {
+        let first = !std::mem::replace(&mut self.open.given[index], true);
+        self.open.given_count += usize::from(first);
+        first
+    }
+
+    #[inline]
+    fn set_bin(&mut self, schema: &Schema, index: usize, bin: u8) {
         let start = self.bins.len() - schema.len();
         self.bins[start + index] = bin;
-        true
     }
 
     fn put_checked(&mut self, schema: &Schema, index: usize, value: Value<'_>) {
         let check = &schema.checks[index];
-        if std::mem::replace(&mut self.open.given[index], true) {
+        if !self.give(index) {
             self.fault(
                 Subject::Feature(index as u32),
                 FaultCode::Duplicate,
@@ -270,7 +283,6 @@ impl Batch {
             );
             return;
         }
-        self.open.given_count += 1;
         let warnings = &mut self.warnings;
         let open = &mut self.open;
         let outcome = check.check(value, |(code, message)| {
@@ -287,8 +299,7 @@ impl Batch {
         });
         match outcome {
             Ok((accepted, bin)) => {
-                let start = self.bins.len() - schema.len();
-                self.bins[start + index] = bin;
+                self.set_bin(schema, index, bin);
                 match accepted {
                     Accepted::Missing => {}
                     Accepted::Number(number) => self.store(check, number),
@@ -308,36 +319,21 @@ impl Batch {
     /// Writes an accepted number into its column.
     #[inline]
     fn store(&mut self, check: &Check, number: f64) {
-        let at = |len: usize| len - self.widths[check.input] + check.column;
+        /// Writes the value that lies so far from the end.
+        #[inline(always)]
+        fn set<T>(values: &mut [T], from_end: usize, value: T) {
+            let at = values.len() - from_end;
+            values[at] = value;
+        }
+        let from_end = self.widths[check.input] - check.column;
         match &mut self.inputs[check.input].data {
-            Data::Float32(v) => {
-                let at = at(v.len());
-                v[at] = number as f32;
-            }
-            Data::Float64(v) => {
-                let at = at(v.len());
-                v[at] = number;
-            }
-            Data::Int64(v) => {
-                let at = at(v.len());
-                v[at] = number as i64;
-            }
-            Data::Int32(v) => {
-                let at = at(v.len());
-                v[at] = number as i32;
-            }
-            Data::Bool(v) => {
-                let at = at(v.len());
-                v[at] = u8::from(number != 0.0);
-            }
-            Data::Uint8(v) => {
-                let at = at(v.len());
-                v[at] = number as u8;
-            }
-            Data::Int8(v) => {
-                let at = at(v.len());
-                v[at] = number as i8;
-            }
+            Data::Float32(v) => set(v, from_end, number as f32),
+            Data::Float64(v) => set(v, from_end, number),
+            Data::Int64(v) => set(v, from_end, number as i64),
+            Data::Int32(v) => set(v, from_end, number as i32),
+            Data::Bool(v) => set(v, from_end, u8::from(number != 0.0)),
+            Data::Uint8(v) => set(v, from_end, number as u8),
+            Data::Int8(v) => set(v, from_end, number as i8),
             Data::String(_) => {}
         }
     }

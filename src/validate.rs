@@ -493,7 +493,7 @@ impl Check {
         if !within || (plain.integral && value != value.trunc()) {
             return None;
         }
-        Some(1 + cuts.partition_point(|&cut| cut <= cast) as u8)
+        Some(Bins::inside(cuts, cast))
     }
 
     /// The code that a cell of CSV stands for, or none if it is empty and a value

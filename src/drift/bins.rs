@@ -132,11 +132,17 @@ impl Bins {
                 } else if value > *max {
                     cuts.len() as u8 + 2
                 } else {
-                    1 + cuts.partition_point(|&cut| cut <= value) as u8
+                    Bins::inside(cuts, value)
                 }
             }
             Bins::Categorical { values } => self.position(values, |c| *c == Category::Code(value)),
         }
+    }
+
+    /// The bin of a number inside the seen range, by its inner edges.
+    #[inline]
+    pub(crate) fn inside(cuts: &[f64], value: f64) -> u8 {
+        1 + cuts.partition_point(|&cut| cut <= value) as u8
     }
 
     /// The bin of a name.

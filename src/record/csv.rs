@@ -340,18 +340,11 @@ mod tests {
             "!",
             "+",
         ];
-        let mut random = 1u64;
+        let mut random = Random(1);
         for _ in 0..20_000 {
-            let mut text = String::new();
-            for _ in 0..random % 24 {
-                random = random
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                text.push_str(pieces[(random >> 33) as usize % pieces.len()]);
-            }
-            random = random
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            let text: String = (0..random.below(24))
+                .map(|_| pieces[random.below(pieces.len())])
+                .collect();
             match quotes::wrong(&text) {
                 Some(line) => assert_eq!(wrong(&text), Some(line), "{text:?}"),
                 None => assert_eq!(found(&text).unwrap(), expected(&text), "{text:?}"),

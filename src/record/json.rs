@@ -210,13 +210,8 @@ impl<'a> Json<'a> {
 
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        while let Some(&byte) = self.bytes.get(self.at) {
-            match byte {
-                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
-                _ => return Some(byte),
-            }
-        }
-        None
+        self.at = after_space(self.bytes, self.at);
+        self.bytes.get(self.at).copied()
     }
 
     fn found(&mut self) -> String {
