@@ -3,6 +3,7 @@
 //! A component holds one model. `init` puts it there while `modelet pack`
 //! runs, and the snapshot that becomes the component keeps it.
 
+mod allocator;
 mod collector;
 #[cfg(feature = "wasi-0-2")]
 mod entry_0_2;
@@ -71,6 +72,49 @@ fn handle(request: Request<'_>, spin: impl FnOnce() -> bool) -> Response {
     .unwrap_or_else(|| not_packed().into())
 }
 
+/// A method's name; both WASI versions have the same enumeration, as types of
+/// their own.
+macro_rules! method {
+    ($Method:ident, $method:expr) => {
+        match $method {
+            $Method::Get => "GET".to_owned(),
+            $Method::Head => "HEAD".to_owned(),
+            $Method::Post => "POST".to_owned(),
+            $Method::Put => "PUT".to_owned(),
+            $Method::Delete => "DELETE".to_owned(),
+            $Method::Connect => "CONNECT".to_owned(),
+            $Method::Options => "OPTIONS".to_owned(),
+            $Method::Trace => "TRACE".to_owned(),
+            $Method::Patch => "PATCH".to_owned(),
+            $Method::Other(name) => name,
+        }
+    };
+}
+use method;
+
+/// The first value of a header, if it is text; as HTTP has it, visible ASCII,
+/// spaces and tabs.
+fn text(values: Vec<Vec<u8>>) -> Option<String> {
+    let text = String::from_utf8(values.into_iter().next()?).ok()?;
+    let is_visible = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
+    text.bytes().all(is_visible).then_some(text)
+}
+
+/// An answer's headers.
+fn headers(answer: &Response) -> Vec<(String, Vec<u8>)> {
+    let mut headers = vec![
+        ("content-type".into(), answer.content_type.into()),
+        ("content-length".into(), answer.body.len().to_string().into_bytes()),
+    ];
+    if let Some(allow) = answer.allow {
+        headers.push(("allow".into(), allow.into()));
+    }
+    if let Some(id) = &answer.request_id {
+        headers.push(("x-request-id".into(), id.as_bytes().to_vec()));
+    }
+    headers
+}
+
 fn not_packed() -> api::Problem {
     api::Problem::new(
         api::Kind::NotReady,
@@ -84,14 +128,14 @@ impl bindings::Guest for Component {
             if instance.is_some() {
                 return Err("the component already holds a model".into());
             }
-            let model = Model::load(bundle).map_err(|e| e.to_string())?;
+            let service = allocator::clearing(|| Model::load(bundle).map(Service::new)).map_err(|e| e.to_string())?;
             std::panic::set_hook(Box::new(|panic| {
                 if PANICS_ARE_TOLD.get() {
                     eprintln!("{panic}");
                 }
             }));
             *instance = Some(Instance {
-                service: Service::new(model),
+                service,
                 metrics: Metrics::default(),
                 collector: None,
             });

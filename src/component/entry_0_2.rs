@@ -2,8 +2,8 @@
 //! Spin 3 and 4.0, SpinKube's shim, wasmCloud. Every request gets a fresh
 //! instance there.
 
-use super::clock;
 use super::collector::{self, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
+use super::{clock, headers, text};
 use crate::api::collector::{Pushed, Settings};
 use crate::api::{BODY_BYTES_MAX, Request, Response};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
@@ -21,25 +21,11 @@ wasip2::http::proxy::export!(Handler);
 
 impl Guest for Handler {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        let method = match request.method() {
-            Method::Get => "GET".to_owned(),
-            Method::Head => "HEAD".to_owned(),
-            Method::Post => "POST".to_owned(),
-            Method::Put => "PUT".to_owned(),
-            Method::Delete => "DELETE".to_owned(),
-            Method::Connect => "CONNECT".to_owned(),
-            Method::Options => "OPTIONS".to_owned(),
-            Method::Trace => "TRACE".to_owned(),
-            Method::Patch => "PATCH".to_owned(),
-            Method::Other(name) => name,
-        };
+        let method = super::method!(Method, request.method());
         let target = request.path_with_query().unwrap_or_else(|| "/".into());
         let headers = request.headers();
-        let header = |name: &str| {
-            let value = headers.get(name).into_iter().next()?;
-            String::from_utf8(value).ok()
-        };
-        let (content_type, request_id) = (header("content-type"), header("x-request-id"));
+        let content_type = text(headers.get("content-type"));
+        let request_id = text(headers.get("x-request-id"));
         let spin = headers.has("spin-full-url");
         drop(headers);
         let body = match request.consume() {
@@ -81,17 +67,9 @@ fn read(body: &IncomingBody) -> Option<Vec<u8>> {
 
 fn respond(answer: Response, head: bool, out: ResponseOutparam) {
     let fields = Fields::new();
-    let length = answer.body.len().to_string();
-    let mut headers = vec![("content-type", answer.content_type), ("content-length", &length)];
-    if let Some(allow) = answer.allow {
-        headers.push(("allow", allow));
-    }
-    if let Some(id) = &answer.request_id {
-        headers.push(("x-request-id", id));
-    }
-    for (name, value) in headers {
+    for (name, value) in headers(&answer) {
         // The names are valid, and so are the values: ids were checked.
-        let _ = fields.append(name, value.as_bytes());
+        let _ = fields.append(&name, &value);
     }
     let response = OutgoingResponse::new(fields);
     let _ = response.set_status_code(answer.status);

@@ -1,71 +1,93 @@
 //! The HTTP handler of the WASI 0.3 build, which Spin 4.1 and
 //! `wasmtime serve` call.
 
-use super::clock;
 use super::collector::{self, Claim, GATHER_MS, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
+use super::{clock, headers, text};
 use crate::api::collector::{Pushed, Settings};
 use crate::api::{BODY_BYTES_MAX, Request};
-use bytes::Bytes;
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
-use spin_sdk::http::{HeaderMap, Response};
-use spin_sdk::http_service;
 use spin_sdk::wasip3::clocks::monotonic_clock::wait_for;
+use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::client::send;
-use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Method, RequestOptions, Scheme};
+use spin_sdk::wasip3::http::types::{self, ErrorCode, Fields, Method, RequestOptions, Response, Scheme};
 use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
+use spin_sdk::wit_bindgen::{FutureReader, StreamReader, StreamResult};
 
-#[http_service]
-async fn serve(request: spin_sdk::http::Request) -> spin_sdk::http::Result<Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
-    let body = read(body).await?;
-    let answer = super::handle(
-        Request {
-            method: head.method.as_str(),
-            target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
-            content_type: header(&head.headers, "content-type"),
-            request_id: header(&head.headers, "x-request-id"),
-            body: body.as_deref(),
-        },
-        || head.headers.contains_key("spin-full-url"),
-    );
-    if let Some(claim) = Claim::take() {
-        spawn(push(claim));
+/// Speaks the interface's own types: the SDK's conversions to the `http` crate's
+/// and back are a tenth of a packed component.
+struct Handler;
+
+spin_sdk::wasip3::http::service::export!(Handler);
+
+impl Guest for Handler {
+    async fn handle(request: types::Request) -> Result<Response, ErrorCode> {
+        let method = super::method!(Method, request.get_method());
+        let target = request.get_path_with_query().unwrap_or_else(|| "/".into());
+        let fields = request.get_headers();
+        let content_type = text(fields.get("content-type"));
+        let request_id = text(fields.get("x-request-id"));
+        let spin = fields.has("spin-full-url");
+        drop(fields);
+        let body = read(request).await?;
+        let answer = super::handle(
+            Request {
+                method: &method,
+                target: &target,
+                content_type: content_type.as_deref(),
+                request_id: request_id.as_deref(),
+                body: body.as_deref(),
+            },
+            || spin,
+        );
+        if let Some(claim) = Claim::take() {
+            spawn(push(claim));
+        }
+        let fields = Fields::from_list(&headers(&answer)).map_err(|e| ErrorCode::InternalError(Some(e.to_string())))?;
+        let body = if method == "HEAD" { Vec::new() } else { answer.body };
+        let (contents, trailers) = send_body(body);
+        let (response, _) = Response::new(fields, Some(contents), trailers);
+        let _ = response.set_status_code(answer.status);
+        Ok(response)
     }
-    let mut response = Response::builder()
-        .status(answer.status)
-        .header("content-type", answer.content_type)
-        .header("content-length", answer.body.len());
-    if let Some(allow) = answer.allow {
-        response = response.header("allow", allow);
-    }
-    if let Some(id) = answer.request_id {
-        response = response.header("x-request-id", id);
-    }
-    let body = if head.method == "HEAD" { Vec::new() } else { answer.body };
-    Ok(response.body(Full::new(Bytes::from(body)))?)
 }
 
 /// The whole body; `None` if it is larger than is accepted.
-async fn read<B>(body: B) -> spin_sdk::http::Result<Option<Vec<u8>>>
-where
-    B: Body<Data = Bytes, Error = ErrorCode>,
-{
-    let mut body = std::pin::pin!(body);
+async fn read(request: types::Request) -> Result<Option<Vec<u8>>, ErrorCode> {
+    const CHUNK: usize = 16 * 1024;
+    let (_taken, result) = wit_future::new(|| Ok(()));
+    let (mut contents, trailers) = types::Request::consume_body(request, result);
     let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            if bytes.len() + data.len() > BODY_BYTES_MAX {
-                return Ok(None);
-            }
-            bytes.extend_from_slice(&data);
+    loop {
+        // Grows by doubling.
+        if bytes.capacity() - bytes.len() < CHUNK / 4 {
+            bytes.reserve(CHUNK);
+        }
+        let (result, read) = contents.read(bytes).await;
+        bytes = read;
+        if bytes.len() > BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        if !matches!(result, StreamResult::Complete(_)) {
+            break;
         }
     }
+    trailers.await?;
     Ok(Some(bytes))
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+/// Sends a body once the runtime reads it.
+fn send_body(bytes: Vec<u8>) -> (StreamReader<u8>, FutureReader<Result<Option<Fields>, ErrorCode>>) {
+    let (mut body, contents) = wit_stream::new();
+    let (trailers, trailers_read) = wit_future::new(|| Ok(None));
+    spawn(async move {
+        // One without bytes may have no reader. What is left of others is left
+        // because the connection broke.
+        if !bytes.is_empty() {
+            body.write_all(bytes).await;
+        }
+        drop(body);
+        let _ = trailers.write(Ok(None)).await;
+    });
+    (contents, trailers_read)
 }
 
 /// Pushes what is observed until there is nothing more.
@@ -102,20 +124,12 @@ async fn post(settings: &Settings, delta: Vec<u8>) -> Option<u16> {
     // Not every runtime lets a guest choose.
     let _ = options.set_connect_timeout(Some(TIMEOUT_NS));
     let _ = options.set_first_byte_timeout(Some(TIMEOUT_NS));
-    let (mut body, contents) = wit_stream::new();
-    let (trailers, trailers_read) = wit_future::new(|| Ok(None));
-    let (request, _) = types::Request::new(headers, Some(contents), trailers_read, Some(options));
+    let (contents, trailers) = send_body(delta);
+    let (request, _) = types::Request::new(headers, Some(contents), trailers, Some(options));
     request.set_method(&Method::Post).ok()?;
     let scheme = if settings.secure { Scheme::Https } else { Scheme::Http };
     request.set_scheme(Some(&scheme)).ok()?;
     request.set_authority(Some(&settings.authority)).ok()?;
     request.set_path_with_query(Some(&settings.path)).ok()?;
-    spawn(async move {
-        // What is left is left because the connection broke, which the answer
-        // tells.
-        body.write_all(delta).await;
-        drop(body);
-        let _ = trailers.write(Ok(None)).await;
-    });
     Some(send(request).await.ok()?.get_status_code())
 }
