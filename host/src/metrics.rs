@@ -1,12 +1,13 @@
 //! What the host counts, and how it is exposed to Prometheus.
 //!
-//! Counting happens on every request, so it takes no lock and shares no cache
-//! line between threads: each thread adds to a shard of its own, and shards are
-//! summed when somebody asks. Names and buckets are the component's
-//! (`modelet::api::metrics`).
+//! Counting happens on every request, a value of each feature included, so it
+//! takes no lock and shares no cache line between threads: each thread adds to a
+//! shard of its own, and shards are summed when somebody asks. Names and buckets
+//! are the component's (`modelet::api::metrics`).
 
 mod drift;
 mod process;
+mod shards;
 
 use crate::monitor::observed::{Observed, Traffic};
 use crate::monitor::watch::Watched;
@@ -15,15 +16,14 @@ use modelet::api::metrics::{Exposition, LATENCY_BUCKETS_S};
 use modelet::drift::delta::latency_bucket;
 use modelet::drift::{Bins, Counts};
 use modelet::validate::{FaultCode, FaultCount};
-use std::cell::Cell;
+use shards::{Adder, SHARDS};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Content type of OpenMetrics.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const SHARDS: usize = 16;
 const BUCKETS: usize = LATENCY_BUCKETS_S.len() + 1;
 /// The statuses that the host answers with; others are counted as the last.
 const STATUSES: [u16; 17] = [
@@ -75,7 +75,9 @@ pub struct Counters {
 /// Two cache lines, because processors fetch them in pairs.
 #[repr(align(128))]
 struct Shard {
-    in_flight: AtomicI64,
+    /// Requests begun and those that ended, modulo 2^64: a request may end on
+    /// another thread.
+    in_flight: AtomicU64,
     rows: [AtomicU64; 2],
     bins: Box<[AtomicU64]>,
     inference: Histogram,
@@ -90,19 +92,20 @@ struct Histogram {
 }
 
 impl Histogram {
-    fn observe(&self, time: Duration) {
-        let bucket = latency_bucket(time.as_nanos() as u64);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    fn observe(&self, time: Duration, adder: Adder) {
+        let ns = time.as_nanos() as u64;
+        adder.add(&self.buckets[latency_bucket(ns)], 1);
+        adder.add(&self.sum_ns, ns);
     }
 }
 
 /// Counts a request in flight for as long as it lives.
-pub struct InFlight<'a>(&'a AtomicI64);
+pub struct InFlight<'a>(&'a Counters);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let (shard, adder) = self.0.shard();
+        adder.add(&shard.in_flight, u64::MAX);
     }
 }
 
@@ -122,7 +125,7 @@ impl Counters {
         let columns: Box<[usize]> = std::iter::once(0).chain(ends).collect();
         let bins = columns[columns.len() - 1];
         let shard = || Shard {
-            in_flight: AtomicI64::new(0),
+            in_flight: AtomicU64::new(0),
             rows: Default::default(),
             bins: (0..bins).map(|_| AtomicU64::new(0)).collect(),
             inference: Histogram::default(),
@@ -141,26 +144,26 @@ impl Counters {
 
     /// Counts a request in flight until the result is dropped.
     pub fn in_flight(&self) -> InFlight<'_> {
-        let count = &self.shard().in_flight;
-        count.fetch_add(1, Ordering::Relaxed);
-        InFlight(count)
+        let (shard, adder) = self.shard();
+        adder.add(&shard.in_flight, 1);
+        InFlight(self)
     }
 
     /// Counts a request that was answered: the number of its route, the status
     /// and the time from the request's head to the answer.
     pub fn request(&self, route: usize, status: u16, time: Duration) {
-        let shard = self.shard();
+        let (shard, adder) = self.shard();
         let status = STATUSES.iter().position(|&s| s == status).unwrap_or(STATUSES.len() - 1);
-        shard.statuses[route][status].fetch_add(1, Ordering::Relaxed);
+        adder.add(&shard.statuses[route][status], 1);
         if let Some(histogram) = shard.requests.get(route) {
-            histogram.observe(time);
+            histogram.observe(time, adder);
         }
     }
 
     /// Counts the rows of a request, where they fell, and their faults.
     pub fn rows(&self, observation: &Observation) {
         let width = self.columns.len() - 1;
-        let shard = self.shard();
+        let (shard, adder) = self.shard();
         // A component that counts other columns than its manifest has is not
         // heard.
         if observation.columns as usize == width && width > 0 {
@@ -169,7 +172,7 @@ impl Counters {
                     for (range, &bin) in self.columns.windows(2).zip(row) {
                         let at = range[0] + usize::from(bin);
                         if at < range[1] {
-                            shard.bins[at].fetch_add(1, Ordering::Relaxed);
+                            adder.add(&shard.bins[at], 1);
                         }
                     }
                 }
@@ -178,8 +181,8 @@ impl Counters {
         let rejected = observation.status.iter().filter(|&&status| status != 0).count();
         let answered = observation.status.len() - rejected;
         let [answered_total, rejected_total] = &shard.rows;
-        answered_total.fetch_add(answered as u64, Ordering::Relaxed);
-        rejected_total.fetch_add(rejected as u64, Ordering::Relaxed);
+        adder.add(answered_total, answered as u64);
+        adder.add(rejected_total, rejected as u64);
         for fault in &observation.faults {
             self.fault(fault);
         }
@@ -193,7 +196,8 @@ impl Counters {
 
     /// Counts the time of a prediction.
     pub fn inference(&self, time_ns: u64) {
-        self.shard().inference.observe(Duration::from_nanos(time_ns));
+        let (shard, adder) = self.shard();
+        shard.inference.observe(Duration::from_nanos(time_ns), adder);
     }
 
     /// Counts a call that gave no answer.
@@ -247,17 +251,9 @@ impl Counters {
         Observed { counts, traffic }
     }
 
-    fn shard(&self) -> &Shard {
-        thread_local! {
-            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-        }
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.get().unwrap_or_else(|| {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            NUMBER.set(Some(number));
-            number
-        });
-        &self.shards[number]
+    fn shard(&self) -> (&Shard, Adder) {
+        let adder = Adder::of_this_thread();
+        (&self.shards[adder.shard()], adder)
     }
 
     fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
@@ -327,7 +323,8 @@ pub fn render(subjects: &[Subject<'_>], windows: &[Duration], folder: Option<&Pa
     out.family("modelet_requests_in_flight", "gauge", "HTTP requests being answered.");
     for subject in subjects {
         let shards = subject.counters.shards.iter();
-        let count: i64 = shards.map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum();
+        let counts = shards.map(|shard| shard.in_flight.load(Ordering::Relaxed));
+        let count = counts.fold(0, u64::wrapping_add).cast_signed();
         out.sample("modelet_requests_in_flight", &subject.labels(&[]), count);
     }
     out.family("modelet_rows_total", "counter", "Rows by what became of them.");

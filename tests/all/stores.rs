@@ -105,7 +105,7 @@ fn a_server_that_starts_again_has_everything() {
             .put_parts(&[suite::part("m", 0, "w", b"p")], LONG)
             .expect("a part is put");
         store
-            .put_predictions("m", &[(suite::key(1), vec![5])], LONG)
+            .put_predictions("m", &[(suite::key(1), &[5])], LONG)
             .expect("a prediction is put");
         store
             .label(std::slice::from_ref(&label), LONG)
@@ -165,7 +165,7 @@ fn expired_buckets_leave_no_key() {
     let parts: Vec<Part> = (0..50).map(|i| suite::part("m", i * 60, "w", b"p")).collect();
     store.put_parts(&parts, keep).expect("parts are put");
     store
-        .put_predictions("m", &[(suite::key(1), vec![1])], keep)
+        .put_predictions("m", &[(suite::key(1), &[1])], keep)
         .expect("a prediction is put");
     store
         .label(&[suite::label("m", 1, b"x", &[(1, 1)])], keep)
@@ -445,7 +445,7 @@ fn a_client_that_is_killed() {
         scope.spawn(|| {
             for i in 0..u64::MAX / 60 {
                 store
-                    .put_predictions(&name, &[(suite::key(i), vec![1; 24])], LONG)
+                    .put_predictions(&name, &[(suite::key(i), &[1; 24])], LONG)
                     .expect("a prediction is put");
                 store
                     .put_parts(&[suite::part(&name, i * 60, "w", &[1; 500])], LONG)

@@ -131,7 +131,7 @@ pub trait Store: Send + Sync {
     /// key is the prediction id's UUID, or a hash of another id; a later
     /// prediction of the same key replaces an earlier one. A crash may lose the
     /// last seconds of them.
-    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], Vec<u8>)], keep: Duration) -> Result<()>;
+    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], &[u8])], keep: Duration) -> Result<()>;
 
     /// The predictions of these keys.
     fn predictions(&self, model: &str, keys: &[[u8; 16]]) -> Result<Vec<Option<Vec<u8>>>>;

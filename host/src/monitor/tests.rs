@@ -60,7 +60,7 @@ impl Store for Memory {
     fn parts(&self, _: &str, _: u32, _: u64, _: u64) -> Result<Vec<Part>> {
         unreachable!("alerts keep no counts")
     }
-    fn put_predictions(&self, _: &str, _: &[([u8; 16], Vec<u8>)], _: Duration) -> Result<()> {
+    fn put_predictions(&self, _: &str, _: &[([u8; 16], &[u8])], _: Duration) -> Result<()> {
         unreachable!("alerts keep no predictions")
     }
     fn predictions(&self, _: &str, _: &[[u8; 16]]) -> Result<Vec<Option<Vec<u8>>>> {

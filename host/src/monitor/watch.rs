@@ -30,8 +30,9 @@ const SOURCES_MAX: usize = 16;
 /// that were heard of longest ago, and has the store keep no more of them: at
 /// about 100 bytes each. An instance repeats a delta within seconds.
 pub const INSTANCES_MAX: u64 = 1 << 18;
-/// Predictions are brought to the store in portions of so many bytes.
-const PORTION_BYTES: usize = 4 << 20;
+/// Predictions are brought to the store in portions of about so many bytes: few
+/// enough to stay in a processor's cache, and enough for a commit not to count.
+const PORTION_BYTES: usize = 256 << 10;
 /// Closed buckets that wait for a store that fails, at most.
 const UNSAVED_MAX: usize = 4096;
 /// Marks a rejected row among predictions.
@@ -110,7 +111,7 @@ pub struct Watched {
 /// What is touched by whoever flushes, one at a time.
 struct Inner {
     queue: mpsc::Receiver<Prediction>,
-    unsaved_predictions: Vec<([u8; 16], Vec<u8>)>,
+    unsaved: Unsaved,
     /// The host's counters at the last tick, and when that was.
     seen: Observed,
     tick: u64,
@@ -146,6 +147,34 @@ struct Prediction {
 enum Rows {
     One(Predicted),
     Many(Vec<Predicted>),
+}
+
+/// A portion of predictions, as the store keeps them, one after the other.
+#[derive(Default)]
+struct Unsaved {
+    /// Each with where its bytes end.
+    keys: Vec<([u8; 16], usize)>,
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl Unsaved {
+    fn push(&mut self, prediction: &Prediction) {
+        self.rows += prediction.encode(&mut self.bytes);
+        self.keys.push((prediction.key, self.bytes.len()));
+    }
+
+    fn entries(&self) -> Vec<([u8; 16], &[u8])> {
+        let mut start = 0;
+        let entry = |(key, end): &([u8; 16], usize)| (*key, &self.bytes[std::mem::replace(&mut start, *end)..*end]);
+        self.keys.iter().map(entry).collect()
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.bytes.clear();
+        self.rows = 0;
+    }
 }
 
 /// The reference of predictions, learnt from the first live rows because the
@@ -227,7 +256,7 @@ impl Watched {
             judge: Judge::new(&manifest),
             inner: Mutex::new(Inner {
                 queue,
-                unsaved_predictions: Vec::new(),
+                unsaved: Unsaved::default(),
                 seen: counters.observed(),
                 tick: span::now(),
                 received: Counts::new(&manifest.reference),
@@ -445,29 +474,21 @@ impl Watched {
     /// Predictions wait apart from counts, so that one that the store does not
     /// take holds up no count.
     fn save_predictions(&self, inner: &mut Inner) -> Result<()> {
-        while let Ok(prediction) = inner.queue.try_recv() {
-            inner.unsaved_predictions.push((prediction.key, prediction.encode()));
+        loop {
+            while inner.unsaved.bytes.len() < PORTION_BYTES
+                && let Ok(prediction) = inner.queue.try_recv()
+            {
+                inner.unsaved.push(&prediction);
+            }
+            let unsaved = &mut inner.unsaved;
+            if unsaved.keys.is_empty() {
+                return Ok(());
+            }
+            self.store
+                .put_predictions(&self.sha256, &unsaved.entries(), self.config.keep_predictions)?;
+            self.queued.fetch_sub(unsaved.rows, Ordering::Relaxed);
+            unsaved.clear();
         }
-        while !inner.unsaved_predictions.is_empty() {
-            let mut bytes = 0;
-            let portion = inner.unsaved_predictions.iter().take_while(|(_, prediction)| {
-                bytes += prediction.len();
-                bytes <= PORTION_BYTES.max(prediction.len())
-            });
-            let portion = portion.count();
-            let rows = inner.unsaved_predictions[..portion]
-                .iter()
-                .map(|(_, p)| rows_of(p))
-                .sum();
-            self.store.put_predictions(
-                &self.sha256,
-                &inner.unsaved_predictions[..portion],
-                self.config.keep_predictions,
-            )?;
-            inner.unsaved_predictions.drain(..portion);
-            self.queued.fetch_sub(rows, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     fn tell(&self, error: Option<&StoreError>) {
@@ -934,19 +955,19 @@ impl Joined {
 }
 
 impl Prediction {
-    /// The time, then class and score of each row.
-    fn encode(&self) -> Vec<u8> {
+    /// Writes the time, then class and score of each row; how many rows there
+    /// are.
+    fn encode(&self, bytes: &mut Vec<u8>) -> usize {
         let rows = match &self.rows {
             Rows::One(row) => std::slice::from_ref(row),
             Rows::Many(rows) => rows,
         };
-        let mut bytes = Vec::with_capacity(8 + 12 * rows.len());
         bytes.extend(self.time.to_le_bytes());
         for row in rows {
             bytes.extend(row.class.to_le_bytes());
             bytes.extend(row.score.to_le_bytes());
         }
-        bytes
+        rows.len()
     }
 }
 
@@ -1183,21 +1204,40 @@ mod tests {
 
     #[test]
     fn kept_predictions_are_read_again() {
-        let prediction = Prediction {
-            key: [0; 16],
-            time: 77,
-            rows: Rows::Many(vec![
-                Predicted { class: 1, score: 0.25 },
-                Predicted {
-                    class: REJECTED,
-                    score: f64::NAN,
-                },
-            ]),
+        let good = Predicted { class: 1, score: 0.25 };
+        let rejected = Predicted {
+            class: REJECTED,
+            score: f64::NAN,
         };
-        let bytes = prediction.encode();
-        assert_eq!(row(&bytes, 0), Some((77, Predicted { class: 1, score: 0.25 })));
-        assert_eq!(row(&bytes, 1), None);
-        assert_eq!(row(&bytes, 2), None);
+        let mut unsaved = Unsaved::default();
+        for (key, rows) in [([1; 16], Rows::Many(vec![good, rejected])), ([2; 16], Rows::One(good))] {
+            unsaved.push(&Prediction { key, time: 77, rows });
+        }
+        assert_eq!(unsaved.rows, 3);
+        let entries = unsaved.entries();
+        let [(one, two_rows), (other, one_row)] = entries[..] else {
+            panic!("{entries:?}");
+        };
+        assert_eq!((one, other), ([1; 16], [2; 16]));
+        assert_eq!(row(two_rows, 0), Some((77, good)));
+        assert_eq!(row(two_rows, 1), None);
+        assert_eq!(row(two_rows, 2), None);
+        assert_eq!(row(one_row, 0), Some((77, good)));
+        assert_eq!(row(one_row, 1), None);
         assert_eq!(row(&[], 0), None);
+    }
+
+    #[test]
+    fn more_predictions_than_one_portion_are_all_kept() {
+        let [one] = replicas(Duration::ZERO);
+        let last = 2 * PORTION_BYTES / 20;
+        for i in 0..=last {
+            predict(&one, &i.to_string(), 0.0);
+        }
+        one.flush().expect("the store works");
+        assert_eq!(one.queued.load(Ordering::Relaxed), 0);
+        for i in [0, last / 2, last] {
+            assert_eq!(tell(&one, &i.to_string(), 0, 1.0), Outcome::Counted);
+        }
     }
 }

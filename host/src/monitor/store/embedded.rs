@@ -428,7 +428,7 @@ impl<'t, K: Key + 'static> Writing<'t, K> {
 impl Writing<'_, PredictionKey> {
     /// Puts rows by key. Those after the last key that is there, which are most
     /// where keys grow, are appended.
-    fn put_sorted(&mut self, rows: &[&(PredictionKey, Vec<u8>)]) -> Result<(), Error> {
+    fn put_sorted(&mut self, rows: &[(PredictionKey, &[u8])]) -> Result<(), Error> {
         let slice = &mut self.slices[0];
         let last = slice.last()?.map(|(key, _)| key.value());
         let (within, after) = rows.split_at(rows.partition_point(|(key, _)| last.is_some_and(|last| *key <= last)));
@@ -596,14 +596,14 @@ impl Store for Embedded {
         read().map_err(|e| self.error(e))
     }
 
-    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], Vec<u8>)], keep: Duration) -> Result<()> {
+    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], &[u8])], keep: Duration) -> Result<()> {
         if predictions.is_empty() {
             return Ok(());
         }
         self.write(false, |transaction| {
             let mut slices = Writing::<PredictionKey>::open(transaction, Kind::Prediction, model, keep)?;
             // The last of equal keys is the one that stays.
-            let mut rows: Vec<&(PredictionKey, Vec<u8>)> = predictions.iter().rev().collect();
+            let mut rows: Vec<(PredictionKey, &[u8])> = predictions.iter().rev().copied().collect();
             rows.sort_by_key(|(key, _)| *key);
             rows.dedup_by_key(|(key, _)| *key);
             slices.put_sorted(&rows)
@@ -1020,9 +1020,7 @@ mod tests {
                 store.label(std::slice::from_ref(&label), LONG).expect("a label is put");
                 store.create("d", b"doc").expect("a document is made");
                 // The last is not durable before the store is closed.
-                store
-                    .put_predictions("m", &predictions, LONG)
-                    .expect("predictions are put");
+                suite::put_predictions(&store, "m", &predictions, LONG);
             }
             assert_eq!(store.parts("m", 60, 0, 1).expect("parts are read").len(), 1);
             assert_eq!(suite::sums(&store, "m"), Sums::from([(1, 7)]));
@@ -1138,9 +1136,7 @@ mod tests {
             let predictions: Vec<_> = (0..20_000)
                 .map(|i| (suite::key(round * 20_000 + i), vec![0; 24]))
                 .collect();
-            store
-                .put_predictions("m", &predictions, keep)
-                .expect("predictions are put");
+            suite::put_predictions(&store, "m", &predictions, keep);
             let parts: Vec<_> = (0..500).map(|i| suite::part("m", i * 60, "w", &[0; 2000])).collect();
             store.put_parts(&parts, keep).expect("parts are put");
             store

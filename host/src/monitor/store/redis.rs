@@ -661,7 +661,7 @@ impl Store for Redis {
         Ok(buckets.into_iter().flat_map(of_bucket).collect())
     }
 
-    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], Vec<u8>)], keep: Duration) -> Result<()> {
+    fn put_predictions(&self, model: &str, predictions: &[([u8; 16], &[u8])], keep: Duration) -> Result<()> {
         let (keep, head) = (milliseconds(keep), self.key(format_args!("k:{}:", short(model))));
         for some in predictions.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(some.len());

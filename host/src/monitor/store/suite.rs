@@ -150,10 +150,14 @@ fn parts_come_by_window(store: &dyn Store) {
     assert_eq!(hours[0].bytes, b"hour");
 }
 
+/// Keeps predictions.
+pub(super) fn put_predictions(store: &dyn Store, model: &str, rows: &[([u8; 16], Vec<u8>)], keep: Duration) {
+    let rows: Vec<([u8; 16], &[u8])> = rows.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+    store.put_predictions(model, &rows, keep).expect("predictions are put");
+}
+
 fn predictions_are_found_by_key(store: &dyn Store) {
-    let put = |model: &str, rows: &[([u8; 16], Vec<u8>)]| {
-        store.put_predictions(model, rows, LONG).expect("predictions are put");
-    };
+    let put = |model: &str, rows: &[([u8; 16], Vec<u8>)]| put_predictions(store, model, rows, LONG);
     put(
         "keys",
         &[
@@ -180,9 +184,7 @@ fn predictions_of_several_times(store: &dyn Store) {
     let keep = Duration::from_secs(16);
     for round in 0..3u8 {
         let rows: Vec<_> = (0..10).map(|i| (key(u64::from(round) * 5 + i), vec![round])).collect();
-        store
-            .put_predictions("slices", &rows, keep)
-            .expect("predictions are put");
+        put_predictions(store, "slices", &rows, keep);
         thread::sleep(Duration::from_millis(2100));
     }
     let keys: Vec<_> = (0..21).map(key).collect();
@@ -688,9 +690,7 @@ fn expiry(store: &dyn Store) {
         store
             .put_parts(&[part(model, 60, "w", b"p")], keep)
             .expect("a part is put");
-        store
-            .put_predictions(model, &[(key(1), vec![1])], keep)
-            .expect("a prediction is put");
+        put_predictions(store, model, &[(key(1), vec![1])], keep);
         let outcome = store
             .label(&[label(model, 1, b"x", &[(1, 1)])], keep)
             .expect("a label is put");
@@ -719,9 +719,7 @@ fn expiry(store: &dyn Store) {
     store
         .put_parts(&[part("renewed", 60, "w", b"p")], LONG)
         .expect("a part is put");
-    store
-        .put_predictions("renewed", &[(key(1), vec![2])], LONG)
-        .expect("a prediction is put");
+    put_predictions(store, "renewed", &[(key(1), vec![2])], LONG);
     thread::sleep(short + Duration::from_millis(1200));
     for _ in 0..2 {
         assert_eq!(there("short"), (0, None, 0));
@@ -737,9 +735,7 @@ fn expiry(store: &dyn Store) {
 
 fn large_batches(store: &dyn Store) {
     let predictions: Vec<_> = (0..12_000u64).map(|i| (key(i), i.to_le_bytes().to_vec())).collect();
-    store
-        .put_predictions("large", &predictions, LONG)
-        .expect("predictions are put");
+    put_predictions(store, "large", &predictions, LONG);
     let keys: Vec<_> = predictions.iter().map(|(key, _)| *key).collect();
     let found = store.predictions("large", &keys).expect("predictions are read");
     assert!(
@@ -796,9 +792,7 @@ fn odd_names(store: &dyn Store) {
         let parts = [odd.clone(), part(name, 0, &format!("odd{name}"), &bytes)];
         store.put_parts(&parts, LONG).expect("parts are put");
         let model = format!("odd{name}");
-        store
-            .put_predictions(&model, &[([i as u8; 16], bytes.clone())], LONG)
-            .expect("a prediction is put");
+        put_predictions(store, &model, &[([i as u8; 16], bytes.clone())], LONG);
         let mut odd = label(&model, 1, &bytes, &[(u32::MAX, -1)]);
         odd.row = u32::MAX;
         store.label(&[odd], LONG).expect("a label is put");
@@ -852,9 +846,7 @@ fn empty_calls(store: &dyn Store) {
     store
         .put_parts(&[part("forever", 0, "w", b"p")], forever)
         .expect("a part is put");
-    store
-        .put_predictions("forever", &[(key(1), vec![1])], forever)
-        .expect("a prediction is put");
+    put_predictions(store, "forever", &[(key(1), vec![1])], forever);
     assert_eq!(
         store.predictions("forever", &[key(1)]).expect("it is read"),
         [Some(vec![1])]
