@@ -26,6 +26,7 @@ pub mod truth;
 mod words;
 
 pub(crate) use bins::CATEGORIES_MAX;
+pub(crate) use bins::Edges;
 pub use bins::{Bins, Special};
 pub use compare::report;
 pub use counts::{Counts, Faults};

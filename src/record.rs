@@ -221,7 +221,7 @@ impl Batch {
     /// Takes a number of the open record for the feature at `index`, if it is
     /// [plain](crate::validate::Check::plain) and the first for it; else does
     /// nothing. Answers whether it was taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_plain(&mut self, schema: &Schema, index: usize, number: f64) -> bool {
         let check = &schema.checks[index];
         match check.plain(number) {
@@ -317,7 +317,7 @@ impl Batch {
     }
 
     /// Writes an accepted number into its column.
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, check: &Check, number: f64) {
         /// Writes the value that lies so far from the end.
         #[inline(always)]

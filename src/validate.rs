@@ -6,7 +6,7 @@
 //! request are collected. A value that passes is already converted, stored in
 //! its column and placed in its bin.
 
-use crate::drift::{Bins, Special};
+use crate::drift::{Bins, Edges, Special};
 use crate::order;
 use crate::record::json;
 use crate::signature::{Category, Feature, FeatureType, Manifest, Unknown};
@@ -168,7 +168,7 @@ pub(crate) struct Check {
     pub(crate) name: String,
     /// The name as JSON mostly has it, in quotes and with the colon.
     pub(crate) key: String,
-    plain: Option<Plain>,
+    plain: Option<Box<Plain>>,
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
@@ -189,13 +189,19 @@ pub(crate) struct Check {
 }
 
 /// The numbers of which nothing has to be said.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Plain {
     /// Where they lie, ends included.
-    allowed: (f64, f64),
-    /// Where they lie as the model gets them.
-    seen: (f64, f64),
+    range: (f64, f64),
     integral: bool,
+    /// The bins' inner edges, for numbers as they are given.
+    edges: Edges,
+}
+
+/// A float with room for halves; infinities are where the next float would be.
+fn widened(float: f32) -> f64 {
+    const BEYOND: f64 = f32::MAX as f64 + (f32::MAX as f64 - f32::MAX.next_down() as f64);
+    f64::from(float).clamp(-BEYOND, BEYOND)
 }
 
 /// A signature prepared for checking records.
@@ -452,8 +458,8 @@ impl Check {
 
     /// The numbers that are accepted without a warning and that fall into a bin
     /// between the least and the greatest, if they are an interval.
-    fn plain_numbers(&self) -> Option<Plain> {
-        let Bins::Numeric { min, max, .. } = self.bins else {
+    fn plain_numbers(&self) -> Option<Box<Plain>> {
+        let Bins::Numeric { min, cuts, max } = &self.bins else {
             return None;
         };
         let numeric = matches!(self.kind, FeatureType::Number | FeatureType::Integer);
@@ -466,11 +472,41 @@ impl Check {
             true => self.dtype.integer_max(),
             false => f64::MAX,
         };
-        Some(Plain {
-            allowed: (self.allowed.0.max(-largest), self.allowed.1.min(largest)),
-            seen: (self.seen.0.max(min).max(f64::MIN), self.seen.1.min(max).min(f64::MAX)),
+        let seen = (self.seen.0.max(*min).max(f64::MIN), self.seen.1.min(*max).min(f64::MAX));
+        let (least, greatest) = (self.least(seen.0), self.greatest(seen.1));
+        Some(Box::new(Plain {
+            range: (
+                self.allowed.0.max(-largest).max(least),
+                self.allowed.1.min(largest).min(greatest),
+            ),
             integral,
-        })
+            edges: Edges::new(cuts.iter().map(|&cut| self.least(cut))),
+        }))
+    }
+
+    /// The least number that the model gets as this one or a greater.
+    fn least(&self, number: f64) -> f64 {
+        if self.dtype != Dtype::Float32 {
+            return number;
+        }
+        let nearest = number as f32;
+        let float = if f64::from(nearest) < number {
+            nearest.next_up()
+        } else {
+            nearest
+        };
+        // Half-way to the float below; exact in 64 bits.
+        let middle = (widened(float.next_down()) + widened(float)) / 2.0;
+        if middle as f32 >= float {
+            middle
+        } else {
+            middle.next_up()
+        }
+    }
+
+    /// The greatest number that the model gets as this one or a less.
+    fn greatest(&self, number: f64) -> f64 {
+        -self.least(-number)
     }
 
     /// Whether numbers must be integers.
@@ -483,17 +519,12 @@ impl Check {
     #[inline]
     pub(crate) fn plain(&self, value: f64) -> Option<u8> {
         let plain = self.plain.as_ref()?;
-        let Bins::Numeric { cuts, .. } = &self.bins else {
-            return None;
-        };
-        let cast = self.cast(value);
-        let (allowed, seen) = (plain.allowed, plain.seen);
         // Written so that NaN is outside.
-        let within = value >= allowed.0 && value <= allowed.1 && cast >= seen.0 && cast <= seen.1;
+        let within = value >= plain.range.0 && value <= plain.range.1;
         if !within || (plain.integral && value != value.trunc()) {
             return None;
         }
-        Some(Bins::inside(cuts, cast))
+        Some(plain.edges.bin(value))
     }
 
     /// The code that a cell of CSV stands for, or none if it is empty and a value
@@ -795,6 +826,25 @@ mod tests {
             ..serde_json::from_str(r#"{"name": "x", "type": "number", "nullable": false, "input": 0, "column": 0}"#)
                 .unwrap()
         }
+    }
+
+    #[test]
+    fn the_least_and_the_greatest_are_the_last_that_are_rounded_into_a_range() {
+        let feature = feature(FeatureType::Number, None, None);
+        let check = Check::new(&feature, Dtype::Float32, Bins::unbounded());
+        let mut numbers = vec![0.0, 0.1, 0.5, 1e-45, 1e-300, 1.0, 16777217.0, 1e38, 1e39, f64::MAX];
+        numbers.extend([f32::MIN_POSITIVE, f32::MAX].map(f64::from));
+        numbers.extend((0..1000).map(|i| (f64::from(i) * 0.37).exp2() / 1e40));
+        for number in numbers.into_iter().flat_map(|number| [number, -number]) {
+            let least = check.least(number);
+            assert!(check.cast(least) >= number, "{number} {least}");
+            assert!(check.cast(least.next_down()) < number, "{number} {least}");
+            let greatest = check.greatest(number);
+            assert!(check.cast(greatest) <= number, "{number} {greatest}");
+            assert!(check.cast(greatest.next_up()) > number, "{number} {greatest}");
+        }
+        let exact = Check::new(&feature, Dtype::Float64, Bins::unbounded());
+        assert_eq!((exact.least(0.1), exact.greatest(0.1)), (0.1, 0.1));
     }
 
     #[test]

@@ -132,17 +132,11 @@ impl Bins {
                 } else if value > *max {
                     cuts.len() as u8 + 2
                 } else {
-                    Bins::inside(cuts, value)
+                    1 + cuts.partition_point(|&cut| cut <= value) as u8
                 }
             }
             Bins::Categorical { values } => self.position(values, |c| *c == Category::Code(value)),
         }
-    }
-
-    /// The bin of a number inside the seen range, by its inner edges.
-    #[inline]
-    pub(crate) fn inside(cuts: &[f64], value: f64) -> u8 {
-        1 + cuts.partition_point(|&cut| cut <= value) as u8
     }
 
     /// The bin of a name.
@@ -211,6 +205,64 @@ impl Bins {
     }
 }
 
+/// The inner edges of a numeric column, laid out for finding bins.
+///
+/// A binary search waits six times for an edge before it knows which is next;
+/// here, a value is held against eight edges at a time, twice: the last of each
+/// block of eight, then those of the block that it falls into.
+#[derive(Clone, Debug)]
+pub(crate) struct Edges {
+    last: [f64; Edges::BLOCK],
+    blocks: [[f64; Edges::BLOCK]; Edges::BLOCK],
+}
+
+impl Edges {
+    const BLOCK: usize = 8;
+
+    /// The inner edges of bins that are as [`Bins`] promises.
+    pub(crate) fn new(cuts: impl ExactSizeIterator<Item = f64>) -> Edges {
+        debug_assert!(cuts.len() < INSIDE_MAX);
+        let mut blocks = [[f64::INFINITY; Edges::BLOCK]; Edges::BLOCK];
+        for (edge, cut) in blocks.as_flattened_mut().iter_mut().zip(cuts) {
+            *edge = cut;
+        }
+        Edges {
+            last: blocks.map(|block| block[Edges::BLOCK - 1]),
+            blocks,
+        }
+    }
+
+    /// The bin of a finite number inside the seen range; as [`Bins::number`]
+    /// has it.
+    #[inline]
+    pub(crate) fn bin(&self, value: f64) -> u8 {
+        // There are fewer edges than places, so the last place is infinite.
+        let block = at_most(&self.last, value) % Edges::BLOCK;
+        (1 + block * Edges::BLOCK + at_most(&self.blocks[block], value)) as u8
+    }
+}
+
+/// How many of the edges are at most the value.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+#[inline]
+fn at_most(edges: &[f64; Edges::BLOCK], value: f64) -> usize {
+    edges.iter().filter(|&&edge| edge <= value).count()
+}
+
+/// How many of the edges are at most the value. Compilers make eight comparisons
+/// of the loop above; these are four.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline]
+fn at_most(&[a, b, c, d, e, f, g, h]: &[f64; Edges::BLOCK], value: f64) -> usize {
+    use core::arch::wasm32::{f64x2, f64x2_le, f64x2_splat, i64x2_add, i64x2_extract_lane};
+    let value = f64x2_splat(value);
+    // Lanes are all ones, which is -1, where an edge is at most the value.
+    let some = i64x2_add(f64x2_le(f64x2(a, b), value), f64x2_le(f64x2(c, d), value));
+    let others = i64x2_add(f64x2_le(f64x2(e, f), value), f64x2_le(f64x2(g, h), value));
+    let sum = i64x2_add(some, others);
+    -(i64x2_extract_lane::<0>(sum) + i64x2_extract_lane::<1>(sum)) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +290,22 @@ mod tests {
         assert_eq!(bins.len(), 65);
         assert_eq!(&counts[1..61], &[100; 60]);
         assert_eq!(bins.check(), Ok(()));
+    }
+
+    #[test]
+    fn edges_find_the_bins_that_a_search_finds() {
+        for distinct in (1..=60).chain([100, 1000]) {
+            let values: Vec<f64> = (0..distinct).map(|i| f64::from(i) * 0.7 - 20.0).collect();
+            let bins = Bins::from_numbers(&values).unwrap();
+            let Bins::Numeric { cuts, .. } = &bins else {
+                panic!("{bins:?}");
+            };
+            let edges = Edges::new(cuts.iter().copied());
+            let between = values.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0);
+            for value in between.chain(values.iter().copied()) {
+                assert_eq!(edges.bin(value), bins.number(value), "{value} {bins:?}");
+            }
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ impl<'a> Records<'a> {
     /// Takes the cells of the record that follows, from the first one on, as
     /// long as nothing has to be said of them; answers how many. If those are
     /// all that the headings name, and no more, the record is read.
+    ///
+    /// By itself, so that what the loop needs stays in registers.
+    #[inline(never)]
     fn plain_cells(&mut self, headings: &[Heading], schema: &Schema, batch: &mut Batch) -> usize {
         let bytes = self.rest.as_bytes();
         let mut at = 0;

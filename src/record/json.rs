@@ -472,10 +472,10 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Members of `features` as long as they are what nearly all are: the name
-    /// that is expected, a number, a text without escapes or a null, and a comma
-    /// or the end. Whether the end came; else the reader is before a member that
-    /// is something else, or wrong.
+    /// Features as long as they are what nearly all are: the name that is
+    /// expected, a number, a text without escapes or a null, and a comma or the
+    /// end. Whether the end came; else the reader is before a member that is
+    /// something else, or wrong.
     fn plain_features(&mut self, schema: &Schema, batch: &mut Batch) -> bool {
         let bytes = self.bytes;
         // Not in `self`, from which each step would load it anew.
@@ -553,6 +553,14 @@ impl<'a> Json<'a> {
         let mut features = false;
         if self.open(b'}') {
             loop {
+                if bare {
+                    let start = self.at;
+                    let ended = self.plain_features(schema, batch);
+                    features |= self.at > start;
+                    if ended {
+                        break;
+                    }
+                }
                 let key = self.key()?;
                 let is_object = self.peek() == Some(b'{');
                 match &*key {
@@ -924,7 +932,8 @@ mod tests {
             let mut spaced = plain.clone();
             let first = [0, 0, 0, 1][random.below(4)];
             for record in 0..2 {
-                let open = ["{\"features\":{", ",{\"features\":{"][record];
+                let bare = random.below(2) == 0;
+                let open = [["{\"features\":{", ",{\"features\":{"], ["{", ",{"]][usize::from(bare)][record];
                 (plain, spaced) = (plain + open, spaced + open);
                 for i in 0..names.len() {
                     let name = names[(i + first) % names.len()];
@@ -946,7 +955,10 @@ mod tests {
                     plain.push_str(&format!("{comma}{space}\"{name}\": {value}{space}"));
                     spaced.push_str(&format!("{comma}{space}\"{name}\" :{value}{space}"));
                 }
-                let end = ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"][random.below(5)];
+                let end = match bare {
+                    true => ["}", "}", "}", ",\"id\":\"x\"}", "}}"],
+                    false => ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"],
+                }[random.below(5)];
                 (plain, spaced) = (plain + end, spaced + end);
             }
             (plain, spaced) = (plain + "]}", spaced + "]}");
