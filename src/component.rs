@@ -92,12 +92,15 @@ macro_rules! method {
 }
 use method;
 
-/// The first value of a header, if it is text; as HTTP has it, visible ASCII,
-/// spaces and tabs.
+/// The first value of a header. Text is visible ASCII, spaces and tabs in HTTP;
+/// what is not is no value that anything here accepts, as in the host.
 fn text(values: Vec<Vec<u8>>) -> Option<String> {
-    let text = String::from_utf8(values.into_iter().next()?).ok()?;
-    let is_visible = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-    text.bytes().all(is_visible).then_some(text)
+    let value = values.into_iter().next()?;
+    let is_visible = |byte: &u8| *byte == b'\t' || (b' '..=b'~').contains(byte);
+    let text = String::from_utf8(value)
+        .ok()
+        .filter(|text| text.as_bytes().iter().all(is_visible));
+    Some(text.unwrap_or_else(|| "\u{fffd}".into()))
 }
 
 /// An answer's headers.

@@ -20,10 +20,16 @@ static ALLOCATOR: Allocator = Allocator;
 /// Runs `f`, and clears all memory that is freed meanwhile, and the stack.
 pub(super) fn clearing<R>(f: impl FnOnce() -> R) -> R {
     CLEARS.store(true, Ordering::Relaxed);
-    let result = f();
+    let result = apart(f);
     CLEARS.store(false, Ordering::Relaxed);
     clear_stack();
     result
+}
+
+/// Runs `f` with a part of the stack that ends with the call.
+#[inline(never)]
+fn apart<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// Clears the part of the stack that calls before this one used.

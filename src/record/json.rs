@@ -956,9 +956,9 @@ mod tests {
                     spaced.push_str(&format!("{comma}{space}\"{name}\" :{value}{space}"));
                 }
                 let end = match bare {
-                    true => ["}", "}", "}", ",\"id\":\"x\"}", "}}"],
-                    false => ["}}", "}}", "}}", "},\"id\":\"x\"}", "}"],
-                }[random.below(5)];
+                    true => ["}", "}", "}", ",\"id\":\"x\"}", "}}", ",\"features\":{\"a\":1}}"],
+                    false => ["}}", "}}", "}}", "},\"id\":\"x\"}", "}", "},\"yes\":1}"],
+                }[random.below(6)];
                 (plain, spaced) = (plain + end, spaced + end);
             }
             (plain, spaced) = (plain + "]}", spaced + "]}");

