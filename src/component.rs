@@ -3,7 +3,6 @@
 //! A component holds one model. `init` puts it there while `modelet pack`
 //! runs, and the snapshot that becomes the component keeps it.
 
-mod allocator;
 mod collector;
 #[cfg(feature = "wasi-0-2")]
 mod entry_0_2;
@@ -118,6 +117,20 @@ fn headers(answer: &Response) -> Vec<(String, Vec<u8>)> {
     headers
 }
 
+/// Loads a model, on a part of the stack that ends with the call.
+#[inline(never)]
+fn load(bundle: Vec<u8>) -> Result<Service, String> {
+    Model::load(bundle).map(Service::new).map_err(|e| e.to_string())
+}
+
+/// Clears what calls before this one left on the stack, which the snapshot would
+/// keep.
+#[inline(never)]
+fn clear_stack() {
+    // Far more than loading takes, and a quarter of what there is.
+    std::hint::black_box(&mut [0_u8; 256 << 10]);
+}
+
 fn not_packed() -> api::Problem {
     api::Problem::new(
         api::Kind::NotReady,
@@ -131,7 +144,8 @@ impl bindings::Guest for Component {
             if instance.is_some() {
                 return Err("the component already holds a model".into());
             }
-            let service = allocator::clearing(|| Model::load(bundle).map(Service::new)).map_err(|e| e.to_string())?;
+            let service = load(bundle)?;
+            clear_stack();
             std::panic::set_hook(Box::new(|panic| {
                 if PANICS_ARE_TOLD.get() {
                     eprintln!("{panic}");

@@ -168,7 +168,7 @@ pub(crate) struct Check {
     pub(crate) name: String,
     /// The name as JSON mostly has it, in quotes and with the colon.
     pub(crate) key: String,
-    plain: Option<Box<Plain>>,
+    plain: Option<Plain>,
     kind: FeatureType,
     dtype: Dtype,
     nullable: bool,
@@ -458,7 +458,7 @@ impl Check {
 
     /// The numbers that are accepted without a warning and that fall into a bin
     /// between the least and the greatest, if they are an interval.
-    fn plain_numbers(&self) -> Option<Box<Plain>> {
+    fn plain_numbers(&self) -> Option<Plain> {
         let Bins::Numeric { min, cuts, max } = &self.bins else {
             return None;
         };
@@ -474,14 +474,14 @@ impl Check {
         };
         let seen = (self.seen.0.max(*min).max(f64::MIN), self.seen.1.min(*max).min(f64::MAX));
         let (least, greatest) = (self.least(seen.0), self.greatest(seen.1));
-        Some(Box::new(Plain {
+        Some(Plain {
             range: (
                 self.allowed.0.max(-largest).max(least),
                 self.allowed.1.min(largest).min(greatest),
             ),
             integral,
             edges: Edges::new(cuts.iter().map(|&cut| self.least(cut))),
-        }))
+        })
     }
 
     /// The least number that the model gets as this one or a greater.
