@@ -128,6 +128,24 @@ fn score_writes_a_prediction_for_each_row() {
     assert_eq!(scored.lines().count(), 3001);
 }
 
+/// The packer counts by another search than the component, and not in wasm.
+#[test]
+fn a_reference_has_not_drifted_from_itself() {
+    let output = modelet(&[
+        "drift",
+        path(&credit().output),
+        "examples/credit/reference.csv",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report is JSON");
+    let features = report["attribution"].as_array().expect("features are listed");
+    assert_eq!(features.len(), 20);
+    for feature in features {
+        assert_eq!(feature["psi"], 0.0, "{feature}");
+    }
+}
+
 #[test]
 fn an_input_is_not_overwritten_by_what_is_made_of_it() {
     let dir = tempfile::tempdir().expect("a directory");
