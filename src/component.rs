@@ -60,12 +60,29 @@ thread_local! {
     static PANICS_ARE_TOLD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Answers an HTTP request; the entry points of both WASI versions call it.
-/// `spin` says whether it came through Spin.
-fn handle(request: Request<'_>, spin: impl FnOnce() -> bool) -> Response {
+/// A request without its body, as both WASI versions have it.
+struct Head {
+    method: String,
+    target: String,
+    content_type: Option<String>,
+    request_id: Option<String>,
+    /// Whether it came through Spin.
+    spin: bool,
+}
+
+/// Answers an HTTP request; the entry points of both WASI versions call it. There
+/// is no body if it is larger than is accepted.
+fn handle(head: &Head, body: Option<&[u8]>) -> Response {
     PANICS_ARE_TOLD.set(true);
+    let request = Request {
+        method: &head.method,
+        target: &head.target,
+        content_type: head.content_type.as_deref(),
+        request_id: head.request_id.as_deref(),
+        body,
+    };
     with_instance(|instance| {
-        collector::prepare(instance, spin);
+        collector::prepare(instance, head.spin);
         api::handle(&mut instance.service, &mut instance.metrics, request, clock)
     })
     .unwrap_or_else(|| not_packed().into())

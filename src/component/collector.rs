@@ -61,7 +61,7 @@ pub(super) enum Target {
 }
 
 /// Makes ready to count the next request.
-pub(super) fn prepare(instance: &mut Instance, spin: impl FnOnce() -> bool) {
+pub(super) fn prepare(instance: &mut Instance, spin: bool) {
     // The environment and random numbers of the moment when the model was
     // packed are not this instance's, so they are asked for here.
     if instance.collector.is_none() {
@@ -71,7 +71,7 @@ pub(super) fn prepare(instance: &mut Instance, spin: impl FnOnce() -> bool) {
                 let id = u128::from(get_random_u64()) << 64 | u128::from(get_random_u64());
                 let source = match &settings.source {
                     Some(source) => source,
-                    None if spin() => SOURCE_SPIN,
+                    None if spin => SOURCE_SPIN,
                     None => SOURCE_WASMTIME,
                 };
                 let collector = Collector::new(instance.service.model(), id, source, settings.sample);

@@ -3,9 +3,9 @@
 //! instance there.
 
 use super::collector::{self, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
-use super::{clock, headers, text};
+use super::{Head, clock, headers, text};
 use crate::api::collector::{Pushed, Settings};
-use crate::api::{BODY_BYTES_MAX, Request, Response};
+use crate::api::{BODY_BYTES_MAX, Response};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
@@ -21,28 +21,21 @@ wasip2::http::proxy::export!(Handler);
 
 impl Guest for Handler {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        let method = super::method!(Method, request.method());
-        let target = request.path_with_query().unwrap_or_else(|| "/".into());
         let headers = request.headers();
-        let content_type = text(headers.get("content-type"));
-        let request_id = text(headers.get("x-request-id"));
-        let spin = headers.has("spin-full-url");
+        let head = Head {
+            method: super::method!(Method, request.method()),
+            target: request.path_with_query().unwrap_or_else(|| "/".into()),
+            content_type: text(headers.get("content-type")),
+            request_id: text(headers.get("x-request-id")),
+            spin: headers.has("spin-full-url"),
+        };
         drop(headers);
         let body = match request.consume() {
             Ok(body) => read(&body),
             Err(()) => Some(Vec::new()),
         };
-        let answer = super::handle(
-            Request {
-                method: &method,
-                target: &target,
-                content_type: content_type.as_deref(),
-                request_id: request_id.as_deref(),
-                body: body.as_deref(),
-            },
-            || spin,
-        );
-        respond(answer, method == "HEAD", out);
+        let answer = super::handle(&head, body.as_deref());
+        respond(answer, head.method == "HEAD", out);
         push();
     }
 }

@@ -2,9 +2,9 @@
 //! `wasmtime serve` call.
 
 use super::collector::{self, Claim, GATHER_MS, PATIENCE_NS, RETRY_MS, TIMEOUT_NS};
-use super::{clock, headers, text};
+use super::{Head, clock, headers, text};
+use crate::api::BODY_BYTES_MAX;
 use crate::api::collector::{Pushed, Settings};
-use crate::api::{BODY_BYTES_MAX, Request};
 use spin_sdk::wasip3::clocks::monotonic_clock::wait_for;
 use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::client::send;
@@ -20,29 +20,22 @@ spin_sdk::wasip3::http::service::export!(Handler);
 
 impl Guest for Handler {
     async fn handle(request: types::Request) -> Result<Response, ErrorCode> {
-        let method = super::method!(Method, request.get_method());
-        let target = request.get_path_with_query().unwrap_or_else(|| "/".into());
         let fields = request.get_headers();
-        let content_type = text(fields.get("content-type"));
-        let request_id = text(fields.get("x-request-id"));
-        let spin = fields.has("spin-full-url");
+        let head = Head {
+            method: super::method!(Method, request.get_method()),
+            target: request.get_path_with_query().unwrap_or_else(|| "/".into()),
+            content_type: text(fields.get("content-type")),
+            request_id: text(fields.get("x-request-id")),
+            spin: fields.has("spin-full-url"),
+        };
         drop(fields);
         let body = read(request).await?;
-        let answer = super::handle(
-            Request {
-                method: &method,
-                target: &target,
-                content_type: content_type.as_deref(),
-                request_id: request_id.as_deref(),
-                body: body.as_deref(),
-            },
-            || spin,
-        );
+        let answer = super::handle(&head, body.as_deref());
         if let Some(claim) = Claim::take() {
             spawn(push(claim));
         }
         let fields = Fields::from_list(&headers(&answer)).map_err(|e| ErrorCode::InternalError(Some(e.to_string())))?;
-        let body = if method == "HEAD" { Vec::new() } else { answer.body };
+        let body = if head.method == "HEAD" { Vec::new() } else { answer.body };
         let (contents, trailers) = send_body(body);
         let (response, _) = Response::new(fields, Some(contents), trailers);
         let _ = response.set_status_code(answer.status);
